@@ -1,0 +1,6 @@
+"""AlexNet in MXNet Gluon, split over a list of contexts as the paper split it over two GPUs."""
+
+import os
+
+# fp32 means fp32: oneDNN may not round operands to bfloat16. Read when MXNet is loaded.
+os.environ["DNNL_DEFAULT_FPMATH_MODE"] = "STRICT"

@@ -1,0 +1,43 @@
+"""The Gluon backend's command line: ``python -m gluon_impl VERB --help``."""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from protocol.command import application, run
+from protocol.errors import Misuse
+from protocol.request import Request
+
+VERBS = {
+    "train": "Train a case, or go on with it.",
+    "evaluate": "Test a trained run's weights with one view and with ten.",
+    "parity": "Carry out the oracle's steps and measure the distance from it.",
+    "bench": "Measure a training step's time and memory.",
+}
+
+
+def handler(verb: str) -> Callable[[Request], None]:
+    def handle(request: Request) -> None:
+        if sys.version_info >= (3, 12) or sys.platform != "linux":
+            raise Misuse("MXNet 1.9.1 runs on Linux x86-64 with Python up to 3.11; the deepspeed backend runs here")
+        set_threads(request)
+        getattr(import_module(f"gluon_impl.{verb}"), verb)(request)
+
+    return handle
+
+
+def set_threads(request: Request) -> None:
+    """Share the cores among the contexts; read by MXNet when it is loaded.
+
+    Two contexts that call the BLAS in MXNet's wheel with several threads each can wait for each other for ever. Only
+    float64 goes through it, float32 through oneDNN.
+    """
+    contexts = 2 if request.placement == "columns" else 1
+    if contexts > 1 and request.precision == "fp64":
+        os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // contexts)))
+
+
+if __name__ == "__main__":
+    run(application("gluon", {verb: (text, handler(verb)) for verb, text in VERBS.items()}))

@@ -1,0 +1,241 @@
+"""The layer table carried out by Gluon blocks on a list of contexts.
+
+With one context all columns lie on it, local layers as grouped convolutions; with as many contexts as columns each
+holds one, and at a crossing layer every context is sent the others' maps:
+
+    contexts[0]   conv1 ... pool2 --+-- concat -- conv3 ...
+                                     X
+    contexts[1]   conv1 ... pool2 --+-- concat -- conv3 ...
+
+What lies between two crossings is one hybridized segment per context.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import singledispatch
+from math import prod
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import nn
+
+from gluon_impl.response_norm import ResponseNorm
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, Weighted
+
+
+@dataclass(frozen=True)
+class Share:
+    """One context's share of a layer: ``index`` of ``count`` equal parts of the maps."""
+
+    index: int
+    count: int
+    context: mx.Context
+    dtype: str
+
+    def groups(self, groups_of_all: int) -> int:
+        return max(1, groups_of_all // self.count)
+
+    def slice(self, maps: int) -> slice:
+        return slice(self.index * maps // self.count, (self.index + 1) * maps // self.count)
+
+
+MakeBlock = Callable[[Layer, Share], gluon.HybridBlock]
+
+
+@singledispatch
+def make_block(layer: Layer, share: Share) -> gluon.HybridBlock:
+    """The Gluon block that carries out ``share`` of ``layer``."""
+    raise TypeError(f"the Gluon backend does not know {type(layer).__name__}")
+
+
+@make_block.register
+def _conv(layer: Conv, share: Share) -> gluon.HybridBlock:
+    groups = share.groups(layer.groups)
+    conv = nn.Conv2D(
+        layer.shape_out[0] // share.count,
+        layer.kernel,
+        layer.stride,
+        layer.pad,
+        groups=groups,
+        in_channels=layer.weight_shape[1] * groups,
+    )
+    if not layer.pad_end:
+        return conv
+    padded = nn.HybridSequential()
+    end = layer.pad_end
+    padded.add(nn.HybridLambda(lambda F, x: F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 0, end, 0, end))), conv)
+    return padded
+
+
+@make_block.register
+def _dense(layer: Dense, share: Share) -> gluon.HybridBlock:
+    units, groups = layer.shape_out[0] // share.count, share.groups(layer.groups)
+    if groups == 1:
+        return nn.Dense(units, in_units=layer.weight_shape[1])
+    # Columns that do not meet, on one context: a grouped 1x1 convolution is that matrix product.
+    grouped = nn.HybridSequential()
+    inputs = layer.weight_shape[1] * groups
+    conv = nn.Conv2D(units, 1, groups=groups, in_channels=inputs)
+    grouped.add(nn.HybridLambda(lambda F, x: F.reshape(x, (0, -1, 1, 1))), conv, nn.Flatten())
+    return grouped
+
+
+@make_block.register
+def _activation(layer: Activation, share: Share) -> gluon.HybridBlock:
+    return nn.Activation(layer.function)
+
+
+@make_block.register
+def _norm(layer: Norm, share: Share) -> gluon.HybridBlock:
+    return ResponseNorm(
+        layer, layer.shape_in[0] // share.count, share.groups(layer.groups), share.context, share.dtype
+    )
+
+
+@make_block.register
+def _spatial_norm(layer: SpatialNorm, share: Share) -> gluon.HybridBlock:
+    size, factor = layer.size, layer.scale / layer.size**2
+
+    def norm(F, x):  # noqa: N803 (Gluon's own name)
+        total = F.Pooling(F.square(x), kernel=(size, size), pad=(size // 2, size // 2), pool_type="sum")
+        return x * (layer.k + factor * total) ** -layer.beta
+
+    return nn.HybridLambda(norm)
+
+
+@make_block.register
+def _pool(layer: Pool, share: Share) -> gluon.HybridBlock:
+    return nn.MaxPool2D(layer.window, layer.stride)
+
+
+@dataclass
+class Segment:
+    """Layers that each context carries out alone, after what precedes them: a dropout mask, a crossing, or nothing."""
+
+    dropout: Dropout | None = None
+    crosses: bool = False
+    blocks: list[nn.HybridSequential] = field(default_factory=list)
+
+
+class AlexNet(gluon.Block):
+    """The network on ``contexts``.
+
+    Raises:
+        ValueError: there are several contexts, but not one per column, or a layer's window spans the columns.
+    """
+
+    def __init__(
+        self, table: Network, contexts: Sequence[mx.Context], dtype: str = "float32", make: MakeBlock = make_block
+    ) -> None:
+        super().__init__()
+        count = len(contexts)
+        if count > 1 and count != table.columns:
+            raise ValueError(f"variant {table.variant} has {table.columns} column(s), so {count} contexts cannot share it")
+        if count > 1 and any(isinstance(layer, Norm) and layer.groups == 1 for layer in table):
+            raise ValueError("this preset's response norm reaches across the columns, which only placement single can do")
+        self.table, self.contexts, self.dtype = table, list(contexts), dtype
+        self.shares = [Share(index, count, context, dtype) for index, context in enumerate(contexts)]
+        self.segments: list[Segment] = []
+        self.weighted: dict[str, list[gluon.HybridBlock]] = {}
+        segment = self._open(Segment())
+        for layer in table:
+            if isinstance(layer, Dropout):
+                segment = self._open(Segment(dropout=layer))
+                continue
+            if isinstance(layer, Weighted) and layer.crosses:
+                if len(segment.blocks[0]):
+                    segment = self._open(Segment())
+                segment.crosses = True
+            parts = [make(layer, share) for share in self.shares]
+            for blocks, part in zip(segment.blocks, parts, strict=True):
+                blocks.add(part)
+            if isinstance(layer, Weighted):
+                self.weighted[layer.name] = parts
+        for number, segment in enumerate(self.segments):
+            for index, blocks in enumerate(segment.blocks):
+                blocks.hybridize(static_alloc=True, static_shape=True)
+                self.register_child(blocks, f"segment{number}_{index}")
+        for share in self.shares:
+            self.parameters_on(share.index).initialize(ctx=share.context)
+        self.cast(dtype)
+
+    def _open(self, segment: Segment) -> Segment:
+        segment.blocks = [nn.HybridSequential() for _ in self.shares]
+        self.segments.append(segment)
+        return segment
+
+    def forward(self, images: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]] | None) -> mx.nd.NDArray:
+        """Logits (batch, classes) on the first context.
+
+        ``images``: a copy (batch, 3, rows, columns) on each context. ``masks``: by dropout layer, each context's
+        part (batch, units of the part), or None at test.
+        """
+        values = images
+        for segment in self.segments:
+            if segment.dropout:
+                values = self._drop(segment.dropout, values, masks)
+            if segment.crosses:
+                values = self._cross(values)
+            values = [blocks(value) for blocks, value in zip(segment.blocks, values, strict=True)]
+        return self._gather(values, self.contexts[0])
+
+    def _gather(self, values: list[mx.nd.NDArray], context: mx.Context) -> mx.nd.NDArray:
+        """All columns' maps, stacked, on ``context``."""
+        if len(values) == 1:
+            return values[0]
+        return mx.nd.concat(*(value.as_in_context(context) for value in values), dim=1)
+
+    def _cross(self, values: list[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
+        return [self._gather(values, context) for context in self.contexts]
+
+    def _drop(
+        self, layer: Dropout, values: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]] | None
+    ) -> list[mx.nd.NDArray]:
+        if masks is None:
+            return values if layer.inverted else [value * 0.5 for value in values]
+        factor = 2.0 if layer.inverted else 1.0
+        return [value * mask * factor for value, mask in zip(values, masks[layer.name], strict=True)]
+
+    def parameters_on(self, index: int) -> gluon.ParameterDict:
+        """The parameters that live on ``contexts[index]``."""
+        found = gluon.ParameterDict()
+        for segment in self.segments:
+            found.update(segment.blocks[index].collect_params())
+        return found
+
+    def canonical(self) -> dict[str, list[gluon.Parameter]]:
+        """Canonical name -> the parameter's part on each context."""
+        names: dict[str, list[gluon.Parameter]] = {}
+        for name, parts in self.weighted.items():
+            for kind in ("weight", "bias"):
+                names[f"{name}.{kind}"] = [
+                    next(p for key, p in part.collect_params().items() if key.endswith(kind)) for part in parts
+                ]
+        return names
+
+    def load(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take over weights by canonical name; each context takes its rows."""
+        for name, parts in self.canonical().items():
+            for share, parameter in zip(self.shares, parts, strict=True):
+                part = tensors[name][share.slice(len(tensors[name]))]
+                array = mx.nd.array(part.reshape(parameter.shape), ctx=share.context, dtype=self.dtype)
+                parameter.set_data(array)
+
+    def assemble(self, read: Callable[[gluon.Parameter], mx.nd.NDArray]) -> dict[str, np.ndarray]:
+        """Whole tensors by canonical name of what ``read`` gives for each part: its data, gradient or momentum."""
+        shapes = self.table.parameter_shapes()
+        return {
+            name: np.concatenate([read(parameter).asnumpy() for parameter in parts]).reshape(shapes[name])
+            for name, parts in self.canonical().items()
+        }
+
+    def parameters_by_context(self) -> dict[str, int]:
+        """How many parameters live on each context, read from the arrays themselves."""
+        counts: dict[str, int] = {}
+        for parts in self.canonical().values():
+            for parameter in parts:
+                for array in parameter.list_data():
+                    where = f"{array.context.device_type}:{array.context.device_id}"
+                    counts[where] = counts.get(where, 0) + prod(array.shape)
+        return counts

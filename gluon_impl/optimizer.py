@@ -1,0 +1,60 @@
+"""The paper's step (section 5): ``v <- .9 v - .0005 rate w - rate g``, ``w <- w + v``, g the batch mean.
+
+MXNet's ``sgd`` keeps the rate inside the velocity, as the paper does. Each context has a ``Trainer`` of its own:
+no parameter lives on two, so nothing is exchanged.
+"""
+
+from collections.abc import Callable
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from gluon_impl.network import AlexNet
+from paper.recipe import Preset
+
+
+class Optimizer:
+    """One ``Trainer`` per context of ``network``."""
+
+    def __init__(self, network: AlexNet, recipe: Preset) -> None:
+        self.network = network
+        for name, parts in network.canonical().items():
+            is_bias = name.endswith(".bias")
+            for parameter in parts:
+                parameter.lr_mult = recipe.bias_rate if is_bias else 1.0
+                parameter.wd_mult = 1.0 if recipe.bias_decay or not is_bias else 0.0
+        settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
+        self.trainers = [
+            gluon.Trainer(network.parameters_on(share.index), "sgd", dict(settings), kvstore=None)
+            for share in network.shares
+        ]
+
+    def step(self, rate: float, batch: int) -> None:
+        """Update from the gradients of the summed loss over ``batch`` samples."""
+        for trainer in self.trainers:
+            trainer.set_learning_rate(rate)
+            trainer.step(batch)
+
+    def momentum(self) -> Callable[[gluon.Parameter], mx.nd.NDArray]:
+        """A reader of each parameter's velocity, zeros before the first step."""
+        states = {}
+        for trainer in self.trainers:
+            held = trainer._updaters[0].states
+            states |= {parameter.name: held[index] for index, parameter in enumerate(trainer._params) if index in held}
+        return lambda parameter: states.get(parameter.name, mx.nd.zeros_like(parameter.data()))
+
+    def load(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take over velocities by canonical name."""
+        parts = {
+            parameter.name: tensors[f"momentum.{name}"][share.slice(len(tensors[f"momentum.{name}"]))]
+            for name, parameters in self.network.canonical().items()
+            for share, parameter in zip(self.network.shares, parameters, strict=True)
+        }
+        for trainer in self.trainers:
+            updater = trainer._updaters[0]
+            for index, parameter in enumerate(trainer._params):
+                velocity = parts[parameter.name].reshape(parameter.shape)
+                array = mx.nd.array(velocity, ctx=parameter.list_ctx()[0], dtype=self.network.dtype)
+                updater.states[index] = array
+                updater.states_synced[index] = True

@@ -1,0 +1,179 @@
+// The response norm (paper, section 3.3) as an MXNet operator, forward and backward, float32 and float64.
+//
+//     b_i = a_i / d_i^beta,  d_i = k + alpha * sum of a_j^2 over the maps j within size/2 of i, in i's group of maps
+//
+// MXNet's own LRN falls back to a reference kernel in its backward pass and cannot do float64. Here each thread
+// takes a strip of pixels of one image through all maps of a group, so every value is read from cache:
+//
+//     map 0    |strip|strip|...        work = images x groups x strips
+//     map 1    |strip|strip|...
+//       :
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "mxnet/lib_api.h"
+
+using namespace mxnet::ext;
+using Attributes = std::unordered_map<std::string, std::string>;
+
+namespace {
+
+constexpr int64_t STRIP = 256;  // pixels: all maps of a column, 48 to 128, then fit the second-level cache
+
+struct Norm {
+  int64_t reach, groups;
+  double alpha, beta, k;
+
+  explicit Norm(const Attributes& attributes)
+      : reach(std::stoll(attributes.at("size")) / 2),
+        groups(std::stoll(attributes.at("groups"))),
+        alpha(std::stod(attributes.at("alpha"))),
+        beta(std::stod(attributes.at("beta"))),
+        k(std::stod(attributes.at("k"))) {}
+};
+
+// d^-beta. The paper's beta of 3/4 needs two square roots instead of a power.
+template <typename T>
+inline void powers(const T* d, T* out, int64_t count, double beta) {
+  if (beta == 0.75) {
+    for (int64_t p = 0; p < count; ++p) {
+      const T r = T(1) / std::sqrt(d[p]);
+      out[p] = r * std::sqrt(r);
+    }
+  } else {
+    for (int64_t p = 0; p < count; ++p) out[p] = std::pow(d[p], T(-beta));
+  }
+}
+
+// d for one strip of map i: `a` points at the strip of the group's first map, `plane` pixels further is the next map.
+template <typename T>
+inline void denominators(const T* a, int64_t plane, int64_t maps, int64_t i, int64_t count, const Norm& norm, T* d) {
+  std::fill(d, d + count, T(0));
+  const int64_t last = std::min(maps - 1, i + norm.reach);
+  for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j) {
+    const T* row = a + j * plane;
+    for (int64_t p = 0; p < count; ++p) d[p] += row[p] * row[p];
+  }
+  for (int64_t p = 0; p < count; ++p) d[p] = T(norm.k) + T(norm.alpha) * d[p];
+}
+
+// Calls work(offset of the strip, pixels in it, maps in the group, pixels in a map) for every strip, over threads.
+template <typename Work>
+void each_strip(const std::vector<int64_t>& shape, int64_t groups, Work work) {
+  int64_t plane = 1;
+  for (size_t axis = 2; axis < shape.size(); ++axis) plane *= shape[axis];
+  const int64_t maps = shape[1] / groups;
+  const int64_t strips = (plane + STRIP - 1) / STRIP;
+  const int64_t total = shape[0] * groups * strips;
+#pragma omp parallel for schedule(static)
+  for (int64_t index = 0; index < total; ++index) {
+    const int64_t start = (index % strips) * STRIP;
+    work((index / strips) * maps * plane + start, std::min(STRIP, plane - start), maps, plane);
+  }
+}
+
+template <typename T>
+void forward(const T* a, T* b, const std::vector<int64_t>& shape, const Norm& norm) {
+  each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
+    T d[STRIP], scale[STRIP];
+    for (int64_t i = 0; i < maps; ++i) {
+      denominators(a + offset, plane, maps, i, count, norm, d);
+      powers(d, scale, count, norm.beta);
+      const T* in = a + offset + i * plane;
+      T* out = b + offset + i * plane;
+      for (int64_t p = 0; p < count; ++p) out[p] = in[p] * scale[p];
+    }
+  });
+}
+
+// da_i = g_i d_i^-beta - 2 alpha beta a_i * sum over j within reach of i of g_j a_j d_j^(-beta-1)
+template <typename T>
+void backward(const T* g, const T* a, T* da, const std::vector<int64_t>& shape, const Norm& norm) {
+  each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
+    std::vector<T> shared(maps * STRIP);
+    T d[STRIP], scale[STRIP], sum[STRIP];
+    for (int64_t i = 0; i < maps; ++i) {
+      denominators(a + offset, plane, maps, i, count, norm, d);
+      powers(d, scale, count, norm.beta);
+      const int64_t at = offset + i * plane;
+      T* mine = shared.data() + i * STRIP;
+      for (int64_t p = 0; p < count; ++p) {
+        mine[p] = g[at + p] * a[at + p] * scale[p] / d[p];
+        da[at + p] = g[at + p] * scale[p];
+      }
+    }
+    const T factor = T(2 * norm.alpha * norm.beta);
+    for (int64_t i = 0; i < maps; ++i) {
+      std::fill(sum, sum + count, T(0));
+      const int64_t last = std::min(maps - 1, i + norm.reach);
+      for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j)
+        for (int64_t p = 0; p < count; ++p) sum[p] += shared[j * STRIP + p];
+      const int64_t at = offset + i * plane;
+      for (int64_t p = 0; p < count; ++p) da[at + p] -= factor * a[at + p] * sum[p];
+    }
+  });
+}
+
+MXReturnValue run_forward(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                          const OpResource&) {
+  const Norm norm(attributes);
+  MXTensor &a = inputs->at(0), &b = outputs->at(0);
+  if (a.dtype == kFloat64)
+    forward(a.data<double>(), b.data<double>(), a.shape, norm);
+  else
+    forward(a.data<float>(), b.data<float>(), a.shape, norm);
+  return MX_SUCCESS;
+}
+
+// MXNet hands over the gradient of the output, then the input, then the output.
+MXReturnValue run_backward(const Attributes& attributes, std::vector<MXTensor>* inputs,
+                           std::vector<MXTensor>* outputs, const OpResource&) {
+  const Norm norm(attributes);
+  MXTensor &g = inputs->at(0), &a = inputs->at(1), &da = outputs->at(0);
+  if (a.dtype == kFloat64)
+    backward(g.data<double>(), a.data<double>(), da.data<double>(), a.shape, norm);
+  else
+    backward(g.data<float>(), a.data<float>(), da.data<float>(), a.shape, norm);
+  return MX_SUCCESS;
+}
+
+MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
+  for (const char* name : {"size", "groups", "alpha", "beta", "k"}) {
+    if (!attributes.count(name)) {
+      MX_ERROR_MSG << "response_norm needs the attribute " << name;
+      return MX_FAIL;
+    }
+  }
+  *inputs = *outputs = 1;
+  return MX_SUCCESS;
+}
+
+MXReturnValue infer_type(const Attributes&, std::vector<int>* inputs, std::vector<int>* outputs) {
+  const int type = inputs->at(0);
+  if (type != kFloat32 && type != kFloat64) {
+    MX_ERROR_MSG << "response_norm computes in float32 and float64 only";
+    return MX_FAIL;
+  }
+  outputs->at(0) = type;
+  return MX_SUCCESS;
+}
+
+MXReturnValue infer_shape(const Attributes&, std::vector<std::vector<unsigned int>>* inputs,
+                          std::vector<std::vector<unsigned int>>* outputs) {
+  outputs->at(0) = inputs->at(0);
+  return MX_SUCCESS;
+}
+
+}  // namespace
+
+REGISTER_OP(response_norm)
+    .setForward(run_forward, "cpu")
+    .setBackward(run_backward, "cpu")
+    .setParseAttrs(parse_attributes)
+    .setInferType(infer_type)
+    .setInferShape(infer_shape);
+
+MXReturnValue initialize(int version) { return version >= 10700 ? MX_SUCCESS : MX_FAIL; }

@@ -1,0 +1,63 @@
+"""What every verb starts from: the experiment, the contexts, the network on them, and the record to fill."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import mxnet as mx
+
+from gluon_impl import placement
+from gluon_impl.network import AlexNet, MakeBlock, make_block
+from gluon_impl.optimizer import Optimizer
+from gluon_impl.response_norm import COMPOSED, implementation
+from protocol.errors import Misuse
+from protocol.experiment import Experiment, open_experiment
+from protocol.record import Record, surroundings
+from protocol.request import Request
+
+PACKAGES = ("mxnet", "numpy")
+
+
+@dataclass(frozen=True)
+class Session:
+    experiment: Experiment
+    network: AlexNet
+    optimizer: Optimizer
+    record: Record
+
+
+def open_session(request: Request, kind: Literal["train", "parity", "bench"], make: MakeBlock = make_block) -> Session:
+    """Build the network a request asks for, with the weights of step 0.
+
+    Raises:
+        Misuse: the placement does not suit the devices, the network or this backend.
+    """
+    devices = list(request.devices) or placement.default_devices(request.placement)
+    contexts = placement.contexts(request.placement, devices)
+    if request.micro_batch:
+        raise Misuse("the gluon backend's placements take a batch whole: leave out --micro-batch")
+    experiment = open_experiment(request.case, request.data, request.seed)
+    try:
+        network = AlexNet(experiment.network, contexts, request.dtype, make)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    network.load(experiment.weights())
+    record = Record(
+        kind=kind,
+        backend="gluon",
+        placement=request.placement,
+        devices=devices,
+        case=request.case.content(),
+        seed=request.seed,
+        precision=request.precision,
+        threads=int(os.environ["OMP_NUM_THREADS"]),
+        plan_hash=experiment.plan_hash(),
+        norm=implementation() if contexts[0].device_type == "cpu" else COMPOSED,
+        parameters=network.parameters_by_context(),
+        **surroundings(PACKAGES),
+    )
+    return Session(experiment, network, Optimizer(network, experiment.recipe), record)
+
+
+def context_name(context: mx.Context) -> str:
+    return f"{context.device_type}:{context.device_id}"

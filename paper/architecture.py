@@ -1,0 +1,330 @@
+"""The layer table: what the network is, whichever framework carries it out.
+
+    table = network("two_column", PRESETS["paper"])
+    for layer in table: print(layer.name, layer.shape_in, "->", layer.shape_out)
+
+The paper's network (section 3.5, figure 2) has two *columns*, one a GPU. A layer is *local* when each column
+reads its own half of the maps below, and *crosses* when each column reads both halves:
+
+    column 0   conv1 - conv2 -+- conv3 - conv4 - conv5 -+- fc6 -+- fc7 -+- fc8
+                              X                         X       X       X
+    column 1   conv1 - conv2 -+- conv3 - conv4 - conv5 -+- fc6 -+- fc7 -+- fc8
+
+Shapes are those of the whole layer, columns stacked; column c of C holds maps [c*M/C, (c+1)*M/C).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, prod
+
+from paper.recipe import ALL_MAPS, LAYERS, STANDARD_ORDER, NormScale, Preset
+
+Shape = tuple[int, int, int]  # maps, rows, columns of pixels
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One elementary step. ``columns`` is how many columns it is carried out in."""
+
+    name: str
+    shape_in: Shape
+    shape_out: Shape
+    columns: int
+
+
+@dataclass(frozen=True)
+class Weighted(Layer):
+    """A layer with parameters.
+
+    ``crosses``: each column reads the maps of all columns. ``groups``: how many groups one device that holds all
+    columns carries the layer out in; 1 where it crosses, and in conv1, whose input has no columns.
+    """
+
+    crosses: bool = False
+    groups: int = 1
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def bias_shape(self) -> tuple[int]:
+        return (self.shape_out[0],)
+
+
+@dataclass(frozen=True)
+class Conv(Weighted):
+    """Convolution. ``pad`` on every side, ``pad_end`` more at the bottom and the right."""
+
+    kernel: int = 1
+    stride: int = 1
+    pad: int = 0
+    pad_end: int = 0
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.shape_out[0], self.shape_in[0] // self.groups, self.kernel, self.kernel)
+
+
+@dataclass(frozen=True)
+class Dense(Weighted):
+    """A fully-connected layer; reads its input flattened map by map."""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.shape_out[0], prod(self.shape_in) // self.groups)
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    function: str = "relu"
+
+
+@dataclass(frozen=True)
+class Norm(Layer):
+    """Response norm across adjacent maps (section 3.3)."""
+
+    scale: NormScale = NormScale()
+
+    @property
+    def groups(self) -> int:
+        """Into how many separate runs of maps the window is confined."""
+        return 1 if self.scale.window == ALL_MAPS else self.columns
+
+
+@dataclass(frozen=True)
+class SpatialNorm(Layer):
+    """The 2012 code's second norm, ``a / (k + scale / size^2 * sum(a^2))^beta`` over a square within a map."""
+
+    size: int = 5
+    scale: float = 0.001
+    beta: float = 0.75
+    k: float = 2.0
+
+
+@dataclass(frozen=True)
+class Pool(Layer):
+    """Max pooling (section 3.4)."""
+
+    window: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Half of the units are zeroed in training (section 4.2).
+
+    ``inverted``: the survivors are doubled in training and nothing is done at test; otherwise all are halved at test.
+    """
+
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """An ordered layer table."""
+
+    variant: str
+    columns: int
+    input_shape: Shape
+    classes: int
+    layers: tuple[Layer, ...]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def weighted(self) -> Iterator[Weighted]:
+        return (layer for layer in self.layers if isinstance(layer, Weighted))
+
+    def dropouts(self) -> Iterator[Dropout]:
+        return (layer for layer in self.layers if isinstance(layer, Dropout))
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Canonical name -> shape, in the order of the table."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in self.weighted():
+            shapes[f"{layer.name}.weight"] = layer.weight_shape
+            shapes[f"{layer.name}.bias"] = layer.bias_shape
+        return shapes
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the network is built. ``store``: edge of the stored images; ``crop``: of what the network sees."""
+
+    name: str
+    width: Fraction
+    store: int
+    crop: int
+    kernel: int
+    stride: int
+    pad: int
+
+
+# At 31 pixels and stride 1 the maps run 31, 15, 7, 3: like the paper's 55, 27, 13, 6, every pooling is exact.
+SIZES = {
+    size.name: size
+    for size in (
+        Size("full", Fraction(1), 256, 227, 11, 4, 0),
+        Size("small", Fraction(1, 4), 36, 31, 5, 1, 2),
+        Size("tiny", Fraction(1, 16), 36, 31, 5, 1, 2),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An architecture: maps of conv1-5, units of fc6 and fc7, columns and the layers that cross between them."""
+
+    maps: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
+    units: tuple[int, int] = (4096, 4096)
+    columns: int = 2
+    crossing: frozenset[str] = frozenset({"conv3", "fc6", "fc7", "fc8"})
+    norm: bool = True
+    padded_input: bool = False  # conv1 of 224 crops with a pad of 2
+
+
+LAYER_NUMBERS = {name: number for number, name in enumerate(LAYERS, start=1)}
+DENSE = frozenset({"fc6", "fc7", "fc8"})
+VARIANTS = {
+    "two_column": Variant(),
+    "merged": Variant(columns=1),
+    "half": Variant(maps=(48, 128, 192, 192, 256), columns=1),
+    "no_crossing": Variant(crossing=DENSE),
+    "cross_everywhere": Variant(crossing=frozenset(LAYERS[1:])),
+    "owt": Variant(maps=(64, 192, 384, 256, 256), columns=1, norm=False, padded_input=True),
+}
+
+
+def variant(name: str) -> Variant:
+    """Return the variant called ``name``; ``cross_at=conv2,fc6`` names two columns that cross at just those layers.
+
+    Raises:
+        ValueError: there is no such variant or layer.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    if name.startswith("cross_at="):
+        chosen = frozenset(filter(None, name.removeprefix("cross_at=").split(",")))
+        if unknown := chosen - set(LAYERS[1:]):
+            raise ValueError(f"columns can cross at {', '.join(LAYERS[1:])}, not at {', '.join(sorted(unknown))}")
+        return Variant(crossing=chosen)
+    raise ValueError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)} and cross_at=LAYER,LAYER")
+
+
+def network(
+    name: str,
+    preset: Preset,
+    size: str = "full",
+    classes: int = 1000,
+    *,
+    activation: str = "relu",
+    norm: bool = True,
+    pool_window: int = 3,
+    dropout: bool = True,
+) -> Network:
+    """Build the layer table of variant ``name`` as ``preset`` reads it.
+
+    The keyword arguments are the paper's ablations: another nonlinearity (figure 1), no response norm (section
+    3.3), pooling windows of ``pool_window`` (section 3.4), no dropout (section 4.2).
+
+    Raises:
+        ValueError: the variant or the size is unknown, or columns cannot be cut evenly at this width.
+    """
+    plan = variant(name)
+    if size not in SIZES:
+        raise ValueError(f"there is no size {size!r}; there are {', '.join(SIZES)}")
+    dims = SIZES[size]
+    # The notes' reading only stops *columns* from meeting in conv3; a one-column variant has nothing to cross.
+    crossing = plan.crossing if preset.crossing else plan.crossing & DENSE
+    return _Builder(plan, preset, dims, crossing, activation, norm and plan.norm, pool_window, dropout).build(
+        name, classes
+    )
+
+
+class _Builder:
+    """Appends layers one after the other, carrying the shape along."""
+
+    def __init__(
+        self,
+        plan: Variant,
+        preset: Preset,
+        dims: Size,
+        crossing: frozenset[str],
+        activation: str,
+        norm: bool,
+        pool_window: int,
+        dropout: bool,
+    ) -> None:
+        self.plan, self.preset, self.dims, self.crossing = plan, preset, dims, crossing
+        self.activation, self.norm, self.pool_window, self.dropout = activation, norm, pool_window, dropout
+        self.ceil = preset.ceil_input or plan.padded_input
+        crop = 224 if self.ceil and dims.name == "full" else dims.crop
+        self.shape: Shape = (3, crop, crop)
+        self.layers: list[Layer] = []
+
+    def build(self, name: str, classes: int) -> Network:
+        input_shape = self.shape
+        dims, plan = self.dims, self.plan
+        first_pad = 2 if plan.padded_input and dims.name == "full" else dims.pad
+        kernels = ((dims.kernel, dims.stride, first_pad), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))
+        for number, (maps, (kernel, stride, pad)) in enumerate(zip(plan.maps, kernels, strict=True), start=1):
+            self.conv(f"conv{number}", self.scaled(maps), kernel, stride, pad)
+            for step in self.steps_after(f"conv{number}"):
+                self.step(step, number)
+        for number, units in zip((6, 7), plan.units, strict=True):
+            self.dense(f"fc{number}", self.scaled(units))
+            self.step("relu", number)
+            if self.dropout:
+                self.add(Dropout(f"drop{number}", self.shape, self.shape, plan.columns, self.preset.inverted_dropout))
+        self.dense("fc8", classes)
+        return Network(name, plan.columns, input_shape, classes, tuple(self.layers))
+
+    def steps_after(self, name: str) -> tuple[str, ...]:
+        if name in STANDARD_ORDER:
+            steps = (self.preset.order or STANDARD_ORDER)[name]
+            return steps if self.norm else tuple(step for step in steps if step not in ("norm", "rnorm"))
+        return ("relu", "pool") if name == "conv5" else ("relu",)
+
+    def scaled(self, maps: int) -> int:
+        return int(maps * self.dims.width)
+
+    def add(self, layer: Layer) -> None:
+        if layer.shape_out[0] % layer.columns:
+            raise ValueError(f"{layer.name} has {layer.shape_out[0]} maps, which {layer.columns} columns cannot share")
+        self.layers.append(layer)
+        self.shape = layer.shape_out
+
+    def conv(self, name: str, maps: int, kernel: int, stride: int, pad: int) -> None:
+        rows = self.shape[1]
+        reach = rows + 2 * pad - kernel
+        out = 1 + (ceil(reach / stride) if self.preset.ceil_input else reach // stride)
+        pad_end = max(0, (out - 1) * stride - reach)
+        shape_out = (maps, out, out)
+        self.add(Conv(name, self.shape, shape_out, *self.reach(name), kernel, stride, pad, pad_end))
+
+    def dense(self, name: str, units: int) -> None:
+        self.add(Dense(name, self.shape, (units, 1, 1), *self.reach(name)))
+
+    def reach(self, name: str) -> tuple[int, bool, int]:
+        """Columns, whether the layer crosses between them, and the groups it needs on one device."""
+        columns = self.plan.columns
+        crosses = name in self.crossing and columns > 1
+        return columns, crosses, 1 if crosses or not self.layers else columns
+
+    def step(self, kind: str, number: int) -> None:
+        """Append a parameterless layer; all but pooling keep the shape."""
+        maps, rows, _ = self.shape
+        columns = self.plan.columns
+        match kind:
+            case "relu":
+                name = f"{self.activation}{number}"
+                self.add(Activation(name, self.shape, self.shape, columns, self.activation))
+            case "norm":
+                self.add(Norm(f"norm{number}", self.shape, self.shape, columns, self.preset.norm))
+            case "rnorm":
+                self.add(SpatialNorm(f"rnorm{number}", self.shape, self.shape, columns))
+            case "pool":
+                out = (rows - self.pool_window) // 2 + 1
+                self.add(Pool(f"pool{number}", self.shape, (maps, out, out), columns, self.pool_window))

@@ -1,0 +1,149 @@
+"""What a layer table costs: parameters, neurons, multiplications, bytes held, bytes crossing. Arithmetic only.
+
+Every figure of the paper that is arithmetic, and every "predicted" byte of the audit, comes from here.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, SpatialNorm, Weighted
+
+FLOPS_PER_MAC = 2
+
+
+def weights(layer: Weighted) -> int:
+    return prod(layer.weight_shape)
+
+
+def parameters(network: Network) -> int:
+    """Weights and biases of the whole network."""
+    return sum(prod(shape) for shape in network.parameter_shapes().values())
+
+
+def biases(network: Network) -> int:
+    return sum(prod(layer.bias_shape) for layer in network.weighted())
+
+
+def column_parameters(network: Network, *, whole_fc8: bool = False) -> list[int]:
+    """Parameters held by each column; ``whole_fc8`` puts fc8 on column 0, as the 2012 code had it on one GPU."""
+    last = network.layers[-1]
+    assert isinstance(last, Weighted)
+    held_by_one = weights(last) + prod(last.bias_shape)
+    shared = (parameters(network) - held_by_one) // network.columns
+    if whole_fc8:
+        return [shared + held_by_one] + [shared] * (network.columns - 1)
+    return [shared + held_by_one // network.columns] * network.columns
+
+
+def macs(layer: Layer) -> int:
+    """Multiply-accumulates of one image's forward pass, counting layers with weights only."""
+    if isinstance(layer, Conv):
+        _, rows, columns = layer.shape_out
+        return weights(layer) * rows * columns
+    return weights(layer) if isinstance(layer, Dense) else 0
+
+
+def forward_macs(network: Network) -> int:
+    return sum(macs(layer) for layer in network)
+
+
+def train_flops(network: Network) -> int:
+    """Floating-point operations to train on one image: forward, both gradients, none into the input image."""
+    return sum(layer_train_flops(network, layer) for layer in network)
+
+
+def layer_train_flops(network: Network, layer: Layer) -> int:
+    passes = 2 if layer is network.layers[0] else 3
+    return FLOPS_PER_MAC * passes * macs(layer)
+
+
+def busiest_column_train_flops(network: Network) -> float:
+    """Of the column that holds fc8 whole, as on the 2012 GPUs: its half of the rest, and all of fc8."""
+    last = layer_train_flops(network, network.layers[-1])
+    return (train_flops(network) - last) / network.columns + last
+
+
+def neurons(network: Network) -> dict[str, int]:
+    """Outputs of each layer with weights; the paper's "neurons" (figure 2) without the input."""
+    return {layer.name: prod(layer.shape_out) for layer in network.weighted()}
+
+
+def crossing_floats(network: Network, *, whole_fc8: bool = False) -> dict[str, int]:
+    """Numbers per image that leave a column in the forward pass, by the layer that reads them.
+
+    A crossing layer needs each column's maps in every other column. ``whole_fc8``: fc8 stands on one column, so
+    only the other columns' maps travel.
+    """
+    crossing: dict[str, int] = {}
+    for layer in network.weighted():
+        if layer.crosses:
+            size = prod(layer.shape_in)
+            others = network.columns - 1
+            one_way = whole_fc8 and layer is network.layers[-1]
+            crossing[layer.name] = size * others // network.columns if one_way else size * others
+    return crossing
+
+
+def crossing_bytes(network: Network, *, whole_fc8: bool = False, width: int = 4) -> int:
+    """Bytes per image that leave a column in the forward pass; the gradients bring as many back."""
+    return width * sum(crossing_floats(network, whole_fc8=whole_fc8).values())
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that one device holds during a training step, by kind."""
+
+    parameters: int
+    gradients: int
+    momentum: int
+    activations: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.gradients + self.momentum + self.activations + self.other
+
+
+def kept_floats(layer: Layer) -> int:
+    """Numbers per image a framework of today keeps of ``layer``'s forward pass for its backward pass.
+
+    Its output, and for the response norm the denominators too. ReLU and dropout write a new array. Pooling keeps
+    as many positions as it has outputs.
+    """
+    return prod(layer.shape_out) * (2 if isinstance(layer, Norm) else 1)
+
+
+def held_today(network: Network, batch: int, *, devices: int = 1, width: int = 4) -> Held:
+    """Bytes on one of ``devices`` equal devices: each output is kept once, a gradient lives while it is needed.
+
+    ``other``: the largest pair of neighbouring gradients alive at one time. Columns split everything but the
+    input and the copies of what crosses, which every device holds whole.
+    """
+    held = parameters(network) * width // devices
+    image = prod(network.input_shape)
+    kept = image + sum(kept_floats(layer) // devices for layer in network)
+    if devices > 1:
+        kept += sum(floats // devices for floats in crossing_floats(network).values())
+    pairs = [(prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in network.layers[1:]]
+    return Held(held, held, held, kept * batch * width, max(pairs) * batch * width)
+
+
+def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: int = 3, width: int = 4) -> Held:
+    """The same under cuda-convnet's policy: every activation *and* its gradient stay allocated.
+
+    Norm layers keep their denominators; ``weight_copies`` of 3 are weights, their increments (momentum) and their
+    gradients, of 2 weights and increments with the gradient added in place. ReLU and dropout work in place.
+    """
+    held = parameters(network) * width // devices
+    outputs = denominators = 0
+    for layer in network:
+        size = prod(layer.shape_out) // devices
+        if not isinstance(layer, Activation | Dropout):
+            outputs += size
+        if isinstance(layer, Norm | SpatialNorm):
+            denominators += size
+    if devices > 1:
+        outputs += sum(floats // devices for floats in crossing_floats(network).values())
+    image = prod(network.input_shape)
+    gradients = held if weight_copies == 3 else 0
+    return Held(held, gradients, held, (image + outputs) * batch * width, (outputs + denominators) * batch * width)

@@ -1,0 +1,1 @@
+"""How the paper is tested: the experiment that both backends obey. Needs no framework."""

@@ -1,0 +1,97 @@
+"""Which crop, reflection and colour shift each sample gets (section 4.1), from (seed, epoch, index) alone.
+
+Draws are planned in whole numbers and levels for a whole epoch, then carried out batch by batch, so both backends,
+a resumed run, and a run with another placement see the same pixels.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocol.datasets.store import Split
+from protocol.random_bits import Purpose, below, normal, words
+
+COLOUR_DEVIATION = 0.1
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is drawn. The paper draws all three; its ablations switch one off."""
+
+    crops: bool = True
+    reflections: bool = True
+    colour: bool = True
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """One epoch's draws. ``order``: sample at each place; the others by sample: rows, columns, flips (N,), shift (N, 3)."""
+
+    order: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    flips: np.ndarray
+    shifts: np.ndarray
+
+    def digest(self) -> str:
+        """SHA-256 over every draw."""
+        digest = hashlib.sha256()
+        for array in (self.order, self.rows, self.columns, self.flips, self.shifts):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def plan_epoch(split: Split, crop: int, policy: Policy, seed: int, epoch: int) -> EpochPlan:
+    """Draw one epoch.
+
+    The colour shift is ``sum over i of p_i alpha_i sqrt(lambda_i)``, alpha ~ N(0, 0.1), p and lambda the principal
+    components of the training pixels. The paper prints lambda; its code takes the root (DEVIATIONS.md, D4).
+    """
+    count = len(split)
+    stream = (epoch, 0)
+    order = np.argsort(words(seed, Purpose.ORDER, count, stream=stream), kind="stable")
+    draws = words(seed, Purpose.PLACE, 3 * count, stream=stream).reshape(3, count)
+    slack = split.edge - crop
+    centre = np.full(count, slack // 2)
+    shifts = np.zeros((count, 3), np.float32)
+    if policy.colour:
+        alphas = normal(seed, Purpose.COLOUR, 3 * count, stream=stream).reshape(count, 3) * np.float32(COLOUR_DEVIATION)
+        # One component after the other, in float32: a matrix product's order of sums is the library's own affair.
+        for alpha, component, variance in zip(alphas.T, split.components, split.variances, strict=True):
+            shifts += alpha[:, None] * (component * np.sqrt(variance)).astype(np.float32)
+    return EpochPlan(
+        order=order,
+        rows=below(draws[0], slack + 1) if policy.crops else centre,
+        columns=below(draws[1], slack + 1) if policy.crops else centre,
+        flips=below(draws[2], 2).astype(bool) if policy.reflections else np.zeros(count, bool),
+        shifts=shifts,
+    )
+
+
+def training_batch(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray) -> np.ndarray:
+    """Carry the plan out for ``samples``: (batch, 3, crop, crop) float32, mean image subtracted, 0-255 scale."""
+    batch = np.empty((len(samples), crop, crop, 3), np.float32)
+    for place, sample in enumerate(samples):
+        rows = slice(plan.rows[sample], plan.rows[sample] + crop)
+        columns = slice(plan.columns[sample], plan.columns[sample] + crop)
+        pixels = np.subtract(split.images[sample, rows, columns], split.mean[rows, columns], out=batch[place])
+        if plan.flips[sample]:
+            batch[place] = pixels[:, ::-1].copy()
+        batch[place] += plan.shifts[sample]
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
+def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool) -> np.ndarray:
+    """Return test views (views, batch, 3, crop, crop) float32: the centre, or ten (section 4.1).
+
+    The ten are the four corners and the centre, then the reflection of each.
+    """
+    slack = split.edge - crop
+    centre = (slack // 2, slack // 2)
+    places = [(0, 0), (0, slack), (slack, 0), (slack, slack), centre] if ten else [centre]
+    pixels = split.images[samples].astype(np.float32) - split.mean
+    crops = np.stack([pixels[:, row : row + crop, column : column + crop] for row, column in places])
+    if ten:
+        crops = np.concatenate([crops, crops[:, :, :, ::-1]])
+    return np.ascontiguousarray(crops.transpose(0, 1, 4, 2, 3))

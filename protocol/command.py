@@ -1,0 +1,101 @@
+"""The command line that both backends share: the same verbs, the same flags, the same errors."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protocol.errors import Misuse
+from protocol.record import log
+from protocol.request import Request, make_request
+
+Handler = Callable[[Request], None]
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line; bad input ends it with one sentence and status 2, an interrupt with 130."""
+    # A plain "kill" leaves the record in order, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = app(standalone_mode=False)
+    except Misuse as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        log("interrupted; what was finished is kept")
+        sys.exit(130)
+    except Exception as error:
+        # Typer's own usage errors, whichever release of it carries which base class.
+        if not hasattr(error, "format_message"):
+            raise
+        _stop(error.format_message())
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def application(backend: str, verbs: dict[str, tuple[str, Handler]]) -> typer.Typer:
+    """A command line with ``verbs``: name -> (help, handler)."""
+    app = typer.Typer(
+        help=f"AlexNet in the {backend} backend.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    for name, (text, handler) in verbs.items():
+        app.command(name, help=text)(_command(backend, handler))
+
+    @app.callback()
+    def main() -> None:
+        """Keep the verb in the command line even where there is but one."""
+
+    return app
+
+
+def _command(backend: str, handler: Handler) -> Callable[..., Any]:
+    def command(
+        case: Annotated[str, typer.Option(help="The experiment: photos, parity, full, ...")] = "photos",
+        variant: Annotated[str | None, typer.Option(help="Another architecture: merged, half, ...")] = None,
+        preset: Annotated[str | None, typer.Option(help="Another reading of the recipe: chm-145, caffe, notes.")] = None,
+        placement: Annotated[str, typer.Option(help="How the network lies on devices.")] = "single",
+        devices: Annotated[str | None, typer.Option(help="cpu:0,cpu:1 or gpu:0,gpu:1, in order.")] = None,
+        data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),
+        batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+        micro_batch: Annotated[int | None, typer.Option(help="Images a pipeline stage takes at once.")] = None,
+        epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+        steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
+        seed: Annotated[int, typer.Option(help="Seed of weights, samples, augmentation and dropout.")] = 0,
+        precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
+        resume: Annotated[bool, typer.Option(help="Go on from the last saved state.")] = True,
+        out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+        oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,
+        imposed: Annotated[bool, typer.Option(help="Keep to the oracle's choices in ReLU and pooling.")] = False,
+    ) -> None:
+        handler(
+            make_request(
+                backend,
+                case,
+                variant=variant,
+                preset=preset,
+                placement=placement,
+                devices=devices,
+                data=data,
+                batch=batch,
+                micro_batch=micro_batch,
+                epochs=epochs,
+                steps=steps,
+                seed=seed,
+                precision=precision,
+                resume=resume,
+                out=out,
+                oracle=oracle,
+                imposed=imposed,
+            )
+        )
+
+    return command

@@ -1,0 +1,1 @@
+"""Data sets, each prepared into one store on disk."""

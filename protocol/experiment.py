@@ -1,0 +1,115 @@
+"""A case with its data and its seed: what a backend needs to train, and what it must obey."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from paper.architecture import Network
+from paper.recipe import Preset
+from protocol.augmentation import EpochPlan, plan_epoch, training_batch, views
+from protocol.cases import Case
+from protocol.datasets.store import Split, Store, open_store
+from protocol.errors import Misuse
+from protocol.weights import initial_weights
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything both backends share: the table, the weights at step 0, each step's samples, pixels and rate."""
+
+    case: Case
+    store: Store
+    seed: int
+
+    @cached_property
+    def network(self) -> Network:
+        return self.case.network()
+
+    @cached_property
+    def recipe(self) -> Preset:
+        return self.case.recipe()
+
+    @cached_property
+    def training(self) -> Split:
+        """The images trained on."""
+        split, limit = self.store.train, self.case.limit
+        if limit is None:
+            return split
+        return replace(split, images=split.images[:limit], labels=split.labels[:limit], tiles=split.tiles[:limit])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch; the samples left over differ from epoch to epoch."""
+        return len(self.training) // self.case.batch
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.case.epochs
+
+    @property
+    def crop(self) -> int:
+        return self.network.input_shape[1]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return initial_weights(self.network, self.case.initial_deviations(), self.recipe, self.seed)
+
+    def rate(self, step: int) -> float:
+        return self.case.rate_at(step, self.steps_per_epoch)
+
+    @cached_property
+    def _plans(self) -> dict[int, EpochPlan]:
+        return {}
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The epoch's draws; the last one asked for is kept."""
+        if epoch not in self._plans:
+            self._plans.clear()
+            self._plans[epoch] = plan_epoch(self.training, self.crop, self.case.policy, self.seed, epoch)
+        return self._plans[epoch]
+
+    def samples(self, step: int) -> np.ndarray:
+        """Indices (batch,) of the samples of a step, in the order of their places."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self.plan(epoch).order[place * self.case.batch : (place + 1) * self.case.batch]
+
+    def images(self, step: int, samples: np.ndarray) -> np.ndarray:
+        """Augmented training images (len(samples), 3, crop, crop) float32."""
+        return training_batch(self.training, self.plan(step // self.steps_per_epoch), self.crop, samples)
+
+    def labels(self, samples: np.ndarray) -> np.ndarray:
+        return self.training.labels[samples]
+
+    def test_views(self, samples: np.ndarray, *, ten: bool) -> np.ndarray:
+        """Test images (views, len(samples), 3, crop, crop) float32."""
+        return views(self.store.test, self.crop, samples, ten=ten)
+
+    def plan_hash(self) -> str:
+        """One hash of all that two runs must share to be twins: data, case, seed, draws."""
+        digest = hashlib.sha256()
+        for part in (self.store.manifest.digest, repr(self.case), str(self.seed), self.plan(0).digest()):
+            digest.update(part.encode())
+        return digest.hexdigest()
+
+
+def open_experiment(case: Case, data: Path, seed: int) -> Experiment:
+    """Open the case's store below ``data``.
+
+    Raises:
+        Misuse: the store is absent or damaged, or does not suit the case.
+    """
+    store = open_store(data / case.store)
+    network = case.network()
+    if store.manifest.edge < network.input_shape[1]:
+        raise Misuse(
+            f"case {case.name} needs crops of {network.input_shape[1]} pixels, but {data / case.store} holds images of "
+            f"{store.manifest.edge}"
+        )
+    if len(store.manifest.classes) > case.classes:
+        raise Misuse(f"{data / case.store} has {len(store.manifest.classes)} classes, case {case.name} {case.classes}")
+    experiment = Experiment(case, store, seed)
+    if experiment.steps_per_epoch == 0:
+        raise Misuse(f"a batch of {case.batch} is larger than the {len(experiment.training)} images of {case.store}")
+    return experiment

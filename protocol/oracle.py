@@ -1,0 +1,121 @@
+"""The oracle's run of a case: the float64 reference, and how far float32 arithmetic may lead away from it.
+
+    tensors.safetensors     what :class:`protocol.probe.Probe` holds, float64
+    choices.safetensors     by step and layer: the signs ReLU saw and the places pooling chose
+    record.json             ``result.tolerances``: by rung and quantity
+
+A tolerance is ``SAFETY`` times the largest distance from float64 of the same network in float32, over several
+perturbations of the images by one unit in the last place, which make the roundings fall differently:
+
+    imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
+    free      float32 making its own: a few near-ties fall the other way, and a gradient jumps
+    fp64      imposed, times 2^-29, the ratio of the two precisions' units
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocol import dropout, probe
+from protocol.experiment import Experiment
+from protocol.probe import Probe
+from protocol.random_bits import Purpose, words
+from protocol.reference import Arrays, Pass, cross_entropy, forward, update
+
+SAFETY = 4.0
+PERTURBATIONS = 4
+FP64_UNIT_RATIO = 2.0**-29
+
+
+@dataclass
+class OracleRun:
+    """A short run's observations and the choices it made, step by step."""
+
+    probe: Probe
+    choices: list[Arrays]
+
+
+def perturbed(images: np.ndarray, seed: int) -> np.ndarray:
+    """Move every float32 pixel by one unit in the last place, up or down at random; seed 0 leaves them."""
+    if seed == 0:
+        return images
+    up = np.unpackbits(words(seed, Purpose.ULP, -(-images.size // 64)).view(np.uint8))[: images.size]
+    target = np.where(up.reshape(images.shape) == 1, np.float32(np.inf), np.float32(-np.inf))
+    return np.nextafter(images, target)
+
+
+def train(
+    experiment: Experiment,
+    steps: int,
+    dtype: type,
+    *,
+    perturbation: int = 0,
+    imposed: list[Arrays] | None = None,
+    observe: bool = True,
+) -> OracleRun:
+    """Train for ``steps`` and observe; ``imposed`` holds choices to keep to, by step.
+
+    Without ``observe`` only the losses are kept.
+    """
+    network, case = experiment.network, experiment.case
+    start = experiment.weights()
+    weights = {name: value.astype(dtype) for name, value in start.items()}
+    momentum = {name: np.zeros_like(value) for name, value in weights.items()}
+    seen, choices = Probe(), []
+    for step in range(steps):
+        samples = experiment.samples(step)
+        images = perturbed(experiment.images(step, samples), perturbation).astype(dtype)
+        run = Pass(
+            weights,
+            dropout.masks(network, experiment.seed, step, 0, case.batch),
+            imposed[step] if imposed else None,
+        )
+        logits, backward = forward(network, images, run)
+        loss, gradient = cross_entropy(logits, experiment.labels(samples))
+        backward(gradient)
+        seen.losses.append(loss)
+        if observe:
+            choices.append(run.choices)
+            if step == 0:
+                seen.logits, seen.gradients = logits, run.gradients
+        update(weights, momentum, run.gradients, experiment.recipe, experiment.rate(step))
+    if observe:
+        seen.weights = weights
+    return OracleRun(seen, choices)
+
+
+def tolerances(experiment: Experiment, steps: int, truth: OracleRun) -> dict[str, dict[str, float]]:
+    """By rung (imposed, free, fp64) and quantity: how far a correct network may be from float64."""
+    start, expected = experiment.weights(), truth.probe.tensors()
+    bounds: dict[str, dict[str, float]] = {}
+    for rung, imposed in (("imposed", truth.choices), ("free", None)):
+        largest: dict[str, float] = {}
+        for seed in range(PERTURBATIONS):
+            other = train(experiment, steps, np.float32, perturbation=seed, imposed=imposed)
+            for name, found in probe.distances(other.probe, expected, start).items():
+                largest[name] = max(largest.get(name, 0.0), found.difference)
+        bounds[rung] = {name: SAFETY * value for name, value in largest.items()}
+    bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
+    return bounds
+
+
+def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
+    """Per step: the float64 loss, and the bounds within which float32 runs of the same seed should stay.
+
+    The bounds are ``SAFETY`` times the largest distance of any perturbed float32 run at this or an earlier step.
+    """
+    truth = train(experiment, steps, np.float64, observe=False).probe.losses
+    others = [
+        train(experiment, steps, np.float32, perturbation=seed, observe=False).probe.losses
+        for seed in range(PERTURBATIONS)
+    ]
+    spread = 0.0
+    for step, loss in enumerate(truth):
+        spread = max(spread, *(abs(other[step] - loss) for other in others))
+        yield {"step": step, "loss": loss, "low": loss - SAFETY * spread, "high": loss + SAFETY * spread}
+
+
+def choices_by_name(choices: list[Arrays]) -> Arrays:
+    """All steps' choices under names such as ``0.relu1``."""
+    return {f"{step}.{layer}": value for step, made in enumerate(choices) for layer, value in made.items()}

@@ -1,0 +1,221 @@
+"""The float64 numpy network, with gradients: the oracle that both backends answer to.
+
+Written for clarity and exactness, from the layer table alone: each layer is a forward function that returns its
+output and a backward function. In float32 it serves to measure what that precision costs.
+
+Two of the paper's layers make yes-or-no choices, which rounding can tip: the sign that ReLU sees, and the place a
+maximum is taken from. ``Choices`` records them, and a network told to keep to recorded choices is smooth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm
+from paper.recipe import Preset
+
+Arrays = dict[str, np.ndarray]
+Backward = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Pass:
+    """What one forward pass reads and leaves behind.
+
+    ``masks``: which units dropout keeps, by layer, or None at test. ``imposed``: choices to keep to. ``choices``:
+    those made, by layer: ReLU's signs as bool like its output, pooling's place within the window as uint8.
+    """
+
+    weights: Arrays
+    masks: Arrays | None = None
+    imposed: Arrays | None = None
+    choices: Arrays = field(default_factory=dict)
+    gradients: Arrays = field(default_factory=dict)
+    activations: Arrays = field(default_factory=dict)
+
+
+def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    """Logits (batch, classes) of ``images`` (batch, 3, rows, columns), and the function that takes their gradient.
+
+    That function fills ``run.gradients`` and returns the gradient by the images.
+    """
+    steps: list[Backward] = []
+    values = images
+    for layer in network:
+        values, back = carry_out(layer, values, run)
+        run.activations[layer.name] = values
+        steps.append(back)
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        for back in reversed(steps):
+            gradient = back(gradient)
+        return gradient
+
+    return values, backward
+
+
+@singledispatch
+def carry_out(layer: Layer, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    raise TypeError(f"the oracle does not know {type(layer).__name__}")
+
+
+@carry_out.register
+def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    weight, bias = run.weights[f"{layer.name}.weight"], run.weights[f"{layer.name}.bias"]
+    batch, size, step, groups = len(x), layer.kernel, layer.stride, layer.groups
+    maps, rows, _ = layer.shape_out
+    edge = (layer.pad, layer.pad + layer.pad_end)
+    padded = np.pad(x, ((0, 0), (0, 0), edge, edge))
+    windows = sliding_window_view(padded, (size, size), axis=(2, 3))[:, :, ::step, ::step]
+    # (batch, groups, inputs of a group * size * size, rows * rows)
+    patches = windows.reshape(batch, groups, -1, rows, rows, size, size).transpose(0, 1, 2, 5, 6, 3, 4)
+    patches = patches.reshape(batch, groups, -1, rows * rows)
+    matrix = weight.reshape(groups, maps // groups, -1)
+    out = (matrix @ patches).reshape(batch, maps, rows, rows) + bias[:, None, None]
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        flat = gradient.reshape(batch, groups, maps // groups, rows * rows)
+        run.gradients[f"{layer.name}.weight"] = sum(
+            flat[n] @ patches[n].transpose(0, 2, 1) for n in range(batch)
+        ).reshape(weight.shape)
+        run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=(0, 2, 3))
+        spread = (matrix.transpose(0, 2, 1) @ flat).reshape(batch, x.shape[1], size, size, rows, rows)
+        total = np.zeros_like(padded)
+        reach = (rows - 1) * step + 1
+        for i in range(size):
+            for j in range(size):
+                total[:, :, i : i + reach : step, j : j + reach : step] += spread[:, :, i, j]
+        return total[:, :, edge[0] : total.shape[2] - edge[1], edge[0] : total.shape[3] - edge[1]]
+
+    return out, backward
+
+
+@carry_out.register
+def _dense(layer: Dense, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    weight, bias = run.weights[f"{layer.name}.weight"], run.weights[f"{layer.name}.bias"]
+    batch, groups = len(x), layer.groups
+    inputs = x.reshape(batch, groups, -1).transpose(1, 0, 2)  # (groups, batch, inputs of a group)
+    matrix = weight.reshape(groups, -1, weight.shape[1])
+    out = (inputs @ matrix.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(batch, -1) + bias
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        flat = gradient.reshape(batch, groups, -1).transpose(1, 0, 2)
+        run.gradients[f"{layer.name}.weight"] = (flat.transpose(0, 2, 1) @ inputs).reshape(weight.shape)
+        run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
+        return (flat @ matrix).transpose(1, 0, 2).reshape(x.shape)
+
+    return out, backward
+
+
+@carry_out.register
+def _activation(layer: Activation, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    if layer.function == "tanh":
+        out = np.tanh(x)
+        return out, lambda gradient: gradient * (1 - out * out)
+    positive = run.imposed[layer.name] if run.imposed else x > 0
+    run.choices[layer.name] = positive
+    return x * positive, lambda gradient: gradient * positive
+
+
+@carry_out.register
+def _norm(layer: Norm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    scale = layer.scale
+    grouped = x.reshape(len(x), layer.groups, -1, *x.shape[2:])
+
+    def window_sum(values: np.ndarray) -> np.ndarray:
+        """Sum over the maps within size/2, cut off at the ends of the group."""
+        total = values.copy()
+        for distance in range(1, scale.size // 2 + 1):
+            total[:, :, distance:] += values[:, :, :-distance]
+            total[:, :, :-distance] += values[:, :, distance:]
+        return total
+
+    d = scale.k + scale.sum_scale * window_sum(grouped * grouped)
+    power = d**-scale.beta
+    out = (grouped * power).reshape(x.shape)
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        g = gradient.reshape(grouped.shape)
+        shared = window_sum(g * grouped * power / d)
+        return (g * power - 2 * scale.sum_scale * scale.beta * grouped * shared).reshape(x.shape)
+
+    return out, backward
+
+
+@carry_out.register
+def _spatial_norm(layer: SpatialNorm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    reach, factor = layer.size // 2, layer.scale / layer.size**2
+
+    def window_sum(values: np.ndarray) -> np.ndarray:
+        padded = np.pad(values, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+        return sliding_window_view(padded, (layer.size, layer.size), axis=(2, 3)).sum(axis=(4, 5))
+
+    d = layer.k + factor * window_sum(x * x)
+    power = d**-layer.beta
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        shared = window_sum(gradient * x * power / d)
+        return gradient * power - 2 * factor * layer.beta * x * shared
+
+    return x * power, backward
+
+
+@carry_out.register
+def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    size, step = layer.window, layer.stride
+    rows = layer.shape_out[1]
+    reach = (rows - 1) * step + 1
+    corners = [(i, j) for i in range(size) for j in range(size)]
+    windows = np.stack([x[:, :, i : i + reach : step, j : j + reach : step] for i, j in corners])
+    chosen = run.imposed[layer.name] if run.imposed else windows.argmax(axis=0).astype(np.uint8)
+    run.choices[layer.name] = chosen
+    out = np.take_along_axis(windows, chosen[None].astype(np.intp), axis=0)[0]
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(x)
+        for place, (i, j) in enumerate(corners):
+            total[:, :, i : i + reach : step, j : j + reach : step] += gradient * (chosen == place)
+        return total
+
+    return out, backward
+
+
+@carry_out.register
+def _dropout(layer: Dropout, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+    if run.masks is None:
+        factor: np.ndarray | float = 1.0 if layer.inverted else 0.5
+    else:
+        factor = run.masks[layer.name] * (2.0 if layer.inverted else 1.0)
+    factor = np.asarray(factor, x.dtype)
+    return x * factor, lambda gradient: gradient * factor
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean loss over the batch, and its gradient by the logits."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    places = np.arange(len(labels))
+    gradient = softmax(logits)
+    gradient[places, labels] -= 1
+    return float((log_sum - shifted[places, labels]).mean()), gradient / len(labels)
+
+
+def update(weights: Arrays, momentum: Arrays, gradients: Arrays, preset: Preset, rate: float) -> None:
+    """The paper's step (section 5), in place: ``v <- .9 v - .0005 rate w - rate g``, ``w <- w + v``."""
+    for name, gradient in gradients.items():
+        is_bias = name.endswith(".bias")
+        own = rate * (preset.bias_rate if is_bias else 1.0)
+        decay = preset.decay if preset.bias_decay or not is_bias else 0.0
+        velocity = momentum[name]
+        velocity *= preset.momentum
+        velocity -= own * decay * weights[name]
+        velocity -= own * gradient
+        weights[name] += velocity

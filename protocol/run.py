@@ -1,0 +1,158 @@
+"""A training run in progress, as its folder sees it: claimed, logged, saved, resumed, ended."""
+
+import fcntl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from paper.architecture import Network
+from protocol import state
+from protocol.errors import Misuse
+from protocol.experiment import Experiment
+from protocol.record import (
+    EPOCH_COLUMNS,
+    STEP_COLUMNS,
+    TIMING_COLUMNS,
+    Record,
+    log,
+    write_record,
+    write_table,
+)
+
+PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a run's folder against other processes; the claim falls with the process.
+
+    Raises:
+        Misuse: another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".claim").open("w") as file:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Misuse(f"another process is working in {folder}") from None
+                time.sleep(0.2)
+        yield
+
+
+class Run:
+    """Logs a run's steps and epochs and keeps its record; rows are saved with the state, so a resumed run has all."""
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.folder, self.record = folder, record
+        self.steps: list[dict[str, Any]] = []
+        self.epochs: list[dict[str, Any]] = []
+        self.timings: list[dict[str, Any]] = []
+        self.started = time.monotonic()
+
+    def resume(self, latest: Path | None) -> int:
+        """Take up the rows of ``latest`` (or none) and return the step to go on from."""
+        state.discard_drafts(self.folder)
+        write_record(self.folder, self.record)
+        if latest is None:
+            return 0
+        progress = state.read_progress(latest)
+        self.steps, self.epochs = progress.steps, progress.epochs
+        return progress.step
+
+    def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float]], seconds: float) -> None:
+        """Log (step, loss, share of wrong first guesses) of steps that took ``seconds`` together."""
+        speed = round(experiment.case.batch * len(rows) / seconds, 2)
+        for step, loss, error in rows:
+            epoch = step // experiment.steps_per_epoch
+            rate = experiment.rate(step)
+            self.steps.append(
+                {"step": step, "epoch": epoch, "loss": loss, "error": error, "rate": rate, "images_per_second": speed}
+            )
+
+    def log_epoch(self, experiment: Experiment, epoch: int, errors: dict[str, Any], *, views: int) -> None:
+        """Log an epoch's training loss and error, as seen in training, beside its test errors."""
+        rows = [row for row in self.steps if row["epoch"] == epoch]
+        loss, error = (sum(row[key] for row in rows) / len(rows) for key in ("loss", "error"))
+        self.epochs.append({"epoch": epoch, "train_loss": loss, "train_error": error, **errors, "views": views})
+        log(
+            f"{self.record.backend} {experiment.case.name} epoch {epoch + 1}/{experiment.case.epochs}: "
+            f"training loss {loss:.3f}, test error {errors['top1_error']:.1%} ({views} view{'s' * (views > 1)}), "
+            f"{rows[-1]['images_per_second']:.0f} images/s"
+        )
+
+    def publish(self, step: int) -> None:
+        """Publish the state after ``step`` steps, whose shards have been written, and refresh the tables."""
+        progress = state.Progress(
+            step=step, seed=self.record.seed, plan_hash=self.record.plan_hash, steps=self.steps, epochs=self.epochs
+        )
+        state.publish(self.folder, progress)
+        self.write_tables()
+
+    def write_tables(self) -> None:
+        write_table(self.folder / "steps.csv", STEP_COLUMNS, self.steps)
+        write_table(self.folder / "epochs.csv", EPOCH_COLUMNS, self.epochs)
+        write_table(self.folder / "timings.csv", TIMING_COLUMNS, self.timings)
+
+    def finish(self, weights: Mapping[str, np.ndarray] | None = None) -> None:
+        if weights is not None:
+            save_file(dict(weights), self.folder / "weights.safetensors")
+            save_file({"conv1.weight": weights["conv1.weight"]}, self.folder / "features.safetensors")
+        self.write_tables()
+        self.end("finished")
+
+    def end(self, status: Any, reason: str = "") -> None:
+        self.record.status, self.record.reason = status, reason
+        self.record.seconds = round(self.record.seconds + time.monotonic() - self.started, 2)
+        write_record(self.folder, self.record)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write how the block ends into the record: interrupted, out of memory, failed."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.end("interrupted")
+            raise
+        except MemoryError:
+            self.end("out_of_memory")
+            raise
+        except Exception as error:
+            self.end("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            raise
+
+
+def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | None:
+    """The state to go on from, if there is one and ``resume`` asks for it.
+
+    Raises:
+        Misuse: the state belongs to another experiment: other data, case or seed.
+    """
+    finished = state.states(folder)
+    if not resume or not finished:
+        return None
+    progress = state.read_progress(finished[-1])
+    if progress.plan_hash != experiment.plan_hash():
+        raise Misuse(f"{finished[-1]} belongs to another experiment (other data, case or seed): choose another --out")
+    return finished[-1]
+
+
+
+
+def saved_weights(folder: Path, network: Network) -> dict[str, np.ndarray]:
+    """The weights of a finished run.
+
+    Raises:
+        Misuse: there are none, or they belong to another network.
+    """
+    if not (folder / "weights.safetensors").is_file():
+        raise Misuse(f"there are no weights in {folder}; train first, or name a run's folder with --out")
+    return state.read_tensors(folder, network.parameter_shapes())

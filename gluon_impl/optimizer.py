@@ -1,7 +1,7 @@
 """The paper's step (section 5): ``v <- .9 v - .0005 rate w - rate g``, ``w <- w + v``, g the batch mean.
 
-MXNet's ``sgd`` keeps the rate inside the velocity, as the paper does. Each context has a ``Trainer`` of its own:
-no parameter lives on two, so nothing is exchanged.
+MXNet's fused ``sgd_mom_update`` keeps the rate inside the velocity, as the paper does. Each context has a ``Trainer``
+of its own: no parameter lives on two, so nothing is exchanged.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,36 @@ from mxnet import gluon
 
 from gluon_impl.network import AlexNet
 from paper.recipe import Preset
+
+
+@mx.optimizer.register
+class PaperSGD(mx.optimizer.Optimizer):
+    """The fused update; in float64 composed operators, since the fused one holds its rates in float32."""
+
+    def __init__(self, momentum: float = 0.9, **settings: float) -> None:
+        super().__init__(**settings)
+        self.momentum = momentum
+
+    def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
+        return mx.nd.zeros_like(weight)
+
+    def update(self, index: int, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray) -> None:
+        self._update_count(index)
+        rate, decay = self._get_lr(index), self._get_wd(index)
+        if weight.dtype == np.float64:
+            state[:] = state * self.momentum - weight * (rate * decay) - grad * (rate * self.rescale_grad)
+            weight += state
+            return
+        mx.nd.sgd_mom_update(
+            weight,
+            grad,
+            state,
+            out=weight,
+            lr=rate,
+            wd=decay,
+            momentum=self.momentum,
+            rescale_grad=self.rescale_grad,
+        )
 
 
 class Optimizer:
@@ -26,7 +56,7 @@ class Optimizer:
                 parameter.wd_mult = 1.0 if recipe.bias_decay or not is_bias else 0.0
         settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
         self.trainers = [
-            gluon.Trainer(network.parameters_on(share.index), "sgd", dict(settings), kvstore=None)
+            gluon.Trainer(network.parameters_on(share.index), "papersgd", dict(settings), kvstore=None)
             for share in network.shares
         ]
 

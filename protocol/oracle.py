@@ -3,29 +3,40 @@
     tensors.safetensors     what :class:`protocol.probe.Probe` holds, float64
     choices.safetensors     by step and layer: the signs ReLU saw and the places pooling chose
     record.json             ``result.tolerances``: by rung and quantity
+    envelope.csv            of a longer run: the loss at each step, and the bounds float32 runs should keep to
 
 A tolerance is ``SAFETY`` times the largest distance from float64 of the same network in float32, over several
-perturbations of the images by one unit in the last place, which make the roundings fall differently:
+perturbations of the images by one unit in the last place, which make the roundings fall differently; and at least one
+unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
 """
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from protocol import dropout, probe
-from protocol.experiment import Experiment
+from protocol.experiment import Experiment, open_experiment
 from protocol.probe import Probe
 from protocol.random_bits import Purpose, words
+from protocol.record import Record, log, surroundings, write_record, write_table
 from protocol.reference import Arrays, Pass, cross_entropy, forward, update
+from protocol.request import Request
 
-SAFETY = 4.0
+# A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
+# two correct ones differ by a factor of up to root 8; three deviations of scatter on top make about 8.
+SAFETY = 8.0
 PERTURBATIONS = 4
+FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
+ENVELOPE_STEPS = 50
+ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
 
 
 @dataclass
@@ -95,7 +106,8 @@ def tolerances(experiment: Experiment, steps: int, truth: OracleRun) -> dict[str
             other = train(experiment, steps, np.float32, perturbation=seed, imposed=imposed)
             for name, found in probe.distances(other.probe, expected, start).items():
                 largest[name] = max(largest.get(name, 0.0), found.difference)
-        bounds[rung] = {name: SAFETY * value for name, value in largest.items()}
+        floor = len(experiment.network.layers) * FP32_UNIT
+        bounds[rung] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
     bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
     return bounds
 
@@ -119,3 +131,36 @@ def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
 def choices_by_name(choices: list[Arrays]) -> Arrays:
     """All steps' choices under names such as ``0.relu1``."""
     return {f"{step}.{layer}": value for step, made in enumerate(choices) for layer, value in made.items()}
+
+
+def consult(request: Request) -> None:
+    """Carry out a case and write what backends are compared with to ``request.out``."""
+    experiment = open_experiment(request.case, request.data, request.seed)
+    started = time.monotonic()
+    steps = experiment.total_steps
+    record = Record(
+        kind="oracle",
+        backend="oracle",
+        placement="single",
+        devices=["cpu:0"],
+        case=request.case.content(),
+        seed=request.seed,
+        precision="fp64",
+        threads=os.cpu_count() or 1,
+        plan_hash=experiment.plan_hash(),
+        **surroundings(("numpy",)),
+    )
+    if request.case.name.startswith("parity"):
+        log(f"oracle {request.case.name}: {steps} steps in float64")
+        truth = train(experiment, steps, np.float64)
+        log(f"oracle {request.case.name}: {2 * PERTURBATIONS} perturbed runs in float32, for the tolerances")
+        record.result = {"tolerances": tolerances(experiment, steps, truth)}
+        request.out.mkdir(parents=True, exist_ok=True)
+        probe.save_tensors(request.out / "tensors.safetensors", truth.probe.tensors())
+        probe.save_tensors(request.out / "choices.safetensors", choices_by_name(truth.choices))
+    else:
+        steps = request.steps or ENVELOPE_STEPS
+        log(f"oracle {request.case.name}: {steps} steps in float64 and {PERTURBATIONS} times in float32")
+        write_table(request.out / "envelope.csv", ENVELOPE_COLUMNS, envelope(experiment, steps))
+    record.status, record.seconds = "finished", round(time.monotonic() - started, 2)
+    write_record(request.out, record)

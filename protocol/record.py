@@ -126,6 +126,7 @@ def read_record(folder: Path) -> Record:
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
     """Write a CSV table with just these columns; None is written empty, "not applicable"."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()

@@ -219,3 +219,12 @@ def update(weights: Arrays, momentum: Arrays, gradients: Arrays, preset: Preset,
         velocity -= own * decay * weights[name]
         velocity -= own * gradient
         weights[name] += velocity
+
+
+def flat_places(layer: Pool, chosen: np.ndarray) -> np.ndarray:
+    """Turn places within pooling windows (batch, maps, rows, rows) into indices into each flattened input map."""
+    _, rows, columns = layer.shape_out
+    corner_row = np.arange(rows)[:, None] * layer.stride
+    corner_column = np.arange(columns)[None] * layer.stride
+    within_row, within_column = np.divmod(chosen.astype(np.int64), layer.window)
+    return (corner_row + within_row) * layer.shape_in[2] + corner_column + within_column

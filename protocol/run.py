@@ -11,18 +11,21 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from paper.architecture import Network
-from protocol import state
+from protocol import probe, state
 from protocol.errors import Misuse
-from protocol.experiment import Experiment
+from protocol.experiment import Experiment, open_experiment
+from protocol.probe import Probe
 from protocol.record import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
     TIMING_COLUMNS,
     Record,
     log,
+    read_record,
     write_record,
     write_table,
 )
+from protocol.request import Request
 
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
 
@@ -58,10 +61,14 @@ class Run:
         self.timings: list[dict[str, Any]] = []
         self.started = time.monotonic()
 
-    def resume(self, latest: Path | None) -> int:
-        """Take up the rows of ``latest`` (or none) and return the step to go on from."""
-        state.discard_drafts(self.folder)
-        write_record(self.folder, self.record)
+    def resume(self, latest: Path | None, *, write: bool = True) -> int:
+        """Take up the rows of ``latest`` (or none) and return the step to go on from.
+
+        ``write``: this process keeps the record and clears the folder of what a killed run left half-written.
+        """
+        if write:
+            state.discard_drafts(self.folder)
+            write_record(self.folder, self.record)
         if latest is None:
             return 0
         progress = state.read_progress(latest)
@@ -107,6 +114,17 @@ class Run:
             save_file(dict(weights), self.folder / "weights.safetensors")
             save_file({"conv1.weight": weights["conv1.weight"]}, self.folder / "features.safetensors")
         self.write_tables()
+        self.end("finished")
+
+    def finish_parity(self, seen: Probe, oracle: Path, experiment: Experiment) -> None:
+        """Record how far ``seen`` is from the oracle's run, and keep samples of it to compare backends by."""
+        expected = probe.read_tensors(oracle / "tensors.safetensors")
+        found = probe.distances(seen, expected, experiment.weights())
+        self.record.result |= {
+            "distances": {name: value.difference for name, value in found.items()},
+            "where": {name: value.where for name, value in found.items()},
+        }
+        probe.save_tensors(self.folder / "probe.safetensors", probe.samples(seen))
         self.end("finished")
 
     def end(self, status: Any, reason: str = "") -> None:
@@ -156,3 +174,17 @@ def saved_weights(folder: Path, network: Network) -> dict[str, np.ndarray]:
     if not (folder / "weights.safetensors").is_file():
         raise Misuse(f"there are no weights in {folder}; train first, or name a run's folder with --out")
     return state.read_tensors(folder, network.parameter_shapes())
+
+
+def oracle_of(request: Request) -> Path:
+    """The folder of the oracle that a parity run is compared with.
+
+    Raises:
+        Misuse: none was named, or it carried out another experiment.
+    """
+    if request.oracle is None:
+        raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/parity/single/seed0")
+    experiment = open_experiment(request.case, request.data, request.seed)
+    if read_record(request.oracle).plan_hash != experiment.plan_hash():
+        raise Misuse(f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth")
+    return request.oracle

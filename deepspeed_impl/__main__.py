@@ -1,0 +1,37 @@
+"""The DeepSpeed backend's command line: ``python -m deepspeed_impl VERB --help``. It starts the launcher itself."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from protocol.command import application, run
+from protocol.experiment import open_experiment
+from protocol.request import Request
+
+VERBS = {
+    "train": "Train a case, or go on with it.",
+    "evaluate": "Test a trained run's weights with one view and with ten.",
+    "parity": "Carry out the oracle's steps and measure the distance from it.",
+    "bench": "Measure a training step's time and memory.",
+}
+
+
+def handler(verb: str) -> Callable[[Request], None]:
+    def handle(request: Request) -> None:
+        from deepspeed_impl import launch
+        from deepspeed_impl.session import check_request
+
+        if launch.is_rank():
+            launch.die_with_ancestors()
+            getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
+            return
+        # What is wrong with a request is said once, here, and not by every rank.
+        request = check_request(request)
+        open_experiment(request.case, request.data, request.seed)
+        launch.launch(verb, request, sys.argv[2:])
+
+    return handle
+
+
+if __name__ == "__main__":
+    run(application("deepspeed", {verb: (text, handler(verb)) for verb, text in VERBS.items()}))

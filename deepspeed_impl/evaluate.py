@@ -1,0 +1,56 @@
+"""Test errors: one view or ten, every image counted once."""
+
+import deepspeed.comm as dist
+import numpy as np
+import torch
+
+from deepspeed_impl import feed
+from deepspeed_impl.session import Session, open_session
+from protocol import evaluation
+from protocol.record import log
+from protocol.request import Request
+from protocol.run import saved_weights
+
+
+def predictor(session: Session) -> evaluation.Predict:
+    """Images (batch, 3, crop, crop) -> logits (batch, classes) on every rank, without dropout."""
+    engine = session.engine
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        size = session.micro.size
+        pieces = feed.micro_batches(images, np.zeros(len(images), np.int64), size, session.dtype)
+        # DeepSpeed adds evaluation's outputs to a total that training left behind, of another shape.
+        engine.total_loss = None
+        outputs = engine.eval_batch(
+            iter(pieces), compute_loss=False, reduce_output=None, bcast_loss=False, num_micro_batches=len(pieces)
+        )
+        engine.total_loss = None
+        if engine.is_last_stage():
+            logits = torch.cat(outputs)
+        else:
+            logits = torch.empty(len(images), session.experiment.case.classes, dtype=session.dtype)
+        logits = logits.to(engine.device)
+        dist.broadcast(logits, src=session.last_rank)
+        return logits.cpu().numpy()
+
+    return predict
+
+
+def probabilities(session: Session, *, ten: bool) -> np.ndarray:
+    """Class probabilities (test images, classes), on every rank."""
+    experiment = session.experiment
+    return evaluation.predict_all(experiment, predictor(session), experiment.case.batch, ten=ten)
+
+
+def evaluate(request: Request) -> None:
+    """Print the errors of a finished run's weights, with one view and with ten."""
+    session = open_session(request, "train")
+    session.stage.load(saved_weights(request.out, session.experiment.network))
+    labels = session.experiment.store.test.labels
+    for ten in (False, True):
+        found = evaluation.errors(probabilities(session, ten=ten), labels)
+        if session.keeps_record:
+            log(
+                f"{'ten views' if ten else 'one view'}: top-1 error {found['top1_error']:.2%}, "
+                f"top-5 error {found['top5_error']:.2%}, loss {found['validation_loss']:.4f}"
+            )

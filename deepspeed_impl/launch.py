@@ -1,0 +1,71 @@
+"""Start DeepSpeed's launcher for a verb, and see that none of its processes outlives another."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+
+from protocol.request import Request
+
+ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
+POLL = 0.5  # seconds
+
+
+def is_rank() -> bool:
+    """Whether this process is one that the launcher started."""
+    return ANCESTORS in os.environ and "LOCAL_RANK" in os.environ
+
+
+def launch(verb: str, request: Request, arguments: list[str]) -> None:
+    """Run ``verb`` on as many ranks as the request has devices and wait for them.
+
+    Raises:
+        Misuse: a rank refused the request; it has said why.
+    """
+    ranks = len(request.devices)
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ANCESTORS: str(os.getpid())}
+    # The launcher starts the ranks from anywhere, so they are told where the packages are.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", str(ranks)]
+    command += ["--master_port", str(_free_port()), "--no_local_rank", "--module", "deepspeed_impl", verb, *arguments]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if status:
+        sys.exit(status if 0 < status < 128 else 1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def die_with_ancestors() -> None:
+    """End this rank when a process between it and the user's command line has gone, however it went.
+
+    A rank left behind by a killed launcher would go on writing into a folder that a new run has taken over.
+    """
+    top = int(os.environ[ANCESTORS])
+    ancestors: list[psutil.Process] = []
+    for process in psutil.Process().parents():
+        ancestors.append(process)
+        if process.pid == top:
+            break
+
+    def watch() -> None:
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in ancestors):
+            time.sleep(POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+

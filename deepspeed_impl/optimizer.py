@@ -1,0 +1,54 @@
+"""The paper's step (section 5): ``v <- .9 v - .0005 rate w - rate g``, ``w <- w + v``, g the batch mean.
+
+torch's ``SGD`` keeps the rate outside the velocity, so that after a rate drop it goes on differently; the paper has it
+inside. Hence an optimizer of our own, which DeepSpeed drives.
+"""
+
+import numpy as np
+import torch
+
+from paper.recipe import Preset
+
+
+class PaperSGD(torch.optim.Optimizer):
+    """``rate`` is set before each step; biases have their own multiple of it, and their own decay."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset) -> None:
+        self.parameters, self.momentum, self.rate = parameters, recipe.momentum, 0.0
+        biases = [value for name, value in parameters.items() if name.endswith(".bias")]
+        weights = [value for name, value in parameters.items() if not name.endswith(".bias")]
+        bias_decay = recipe.decay if recipe.bias_decay else 0.0
+        super().__init__(
+            [
+                {"params": weights, "multiple": 1.0, "decay": recipe.decay, "lr": 0.0},
+                {"params": biases, "multiple": recipe.bias_rate, "decay": bias_decay, "lr": 0.0},
+            ],
+            {},
+        )
+        for parameter in parameters.values():
+            self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            held = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not held:
+                continue
+            velocities = [self.state[parameter]["velocity"] for parameter in held]
+            rate = group["lr"] = self.rate * group["multiple"]
+            torch._foreach_mul_(velocities, self.momentum)
+            if group["decay"]:
+                torch._foreach_add_(velocities, held, alpha=-rate * group["decay"])
+            torch._foreach_add_(velocities, [parameter.grad for parameter in held], alpha=-rate)
+            torch._foreach_add_(held, velocities)
+
+    def velocities(self) -> dict[str, np.ndarray]:
+        """Momentum by canonical name."""
+        return {name: self.state[value]["velocity"].cpu().numpy() for name, value in self.parameters.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take over velocities by canonical name."""
+        for name, parameter in self.parameters.items():
+            velocity = torch.from_numpy(tensors[f"momentum.{name}"])
+            self.state[parameter]["velocity"] = velocity.to(parameter.device, parameter.dtype)

@@ -1,0 +1,120 @@
+"""What every verb starts from: the experiment, this rank's stage in DeepSpeed's engine, and the record to fill."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import deepspeed
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.pipe import LayerSpec, PipelineModule
+
+from deepspeed_impl import placement
+from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
+from deepspeed_impl.optimizer import PaperSGD
+from deepspeed_impl.response_norm import implementation
+from protocol.errors import Misuse
+from protocol.experiment import Experiment, open_experiment
+from protocol.record import Record, surroundings
+from protocol.request import Request
+
+PACKAGES = ("deepspeed", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Session:
+    """``stage`` holds this rank's layers; ``engine`` drives them. The last stage, where the loss is, keeps the record."""
+
+    experiment: Experiment
+    engine: deepspeed.runtime.pipe.engine.PipelineEngine
+    stage: Stage
+    optimizer: PaperSGD
+    loss: Loss
+    micro: Slice
+    dtype: torch.dtype
+    record: Record
+
+    @property
+    def keeps_record(self) -> bool:
+        return self.engine.is_last_stage()
+
+    @property
+    def last_rank(self) -> int:
+        return self.engine.num_stages - 1
+
+
+def check_request(request: Request) -> Request:
+    """Check what depends on this backend, and complete the devices and the micro-batch.
+
+    Raises:
+        Misuse: the placement or the micro-batch does not suit.
+    """
+    devices = request.devices or tuple(placement.default_devices(request.placement))
+    placement.check_devices(request.placement, list(devices))
+    batch = request.case.batch
+    size = request.micro_batch or placement.default_micro_batch(request.placement, batch)
+    if batch % size:
+        raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
+    return replace(request, devices=devices, micro_batch=size)
+
+
+def open_session(
+    request: Request, kind: Literal["train", "parity", "bench"], make: MakeModule = make_module
+) -> Session:
+    """Build this rank's part of the network a request asks for, with the weights of step 0."""
+    request = check_request(request)
+    assert request.micro_batch is not None
+    torch.set_float32_matmul_precision("highest")
+    experiment = open_experiment(request.case, request.data, request.seed)
+    deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
+    dtype = getattr(torch, request.dtype)
+    batch = request.case.batch
+    micro = Slice(request.seed, request.micro_batch, batch // request.micro_batch)
+    parts = placement.cut(experiment.network, len(request.devices))
+    loss = Loss()
+    # One block a stage and "uniform" put each cut exactly where we want it.
+    pipeline = PipelineModule(
+        [LayerSpec(Stage, part, micro, make) for part in parts],
+        num_stages=len(parts),
+        loss_fn=loss,
+        partition_method="uniform",
+    )
+    (stage,) = (module for module in pipeline.modules() if isinstance(module, Stage))
+    pipeline.to(dtype)
+    stage.load(experiment.weights())
+    optimizer = PaperSGD(stage.canonical(), experiment.recipe)
+    engine, *_ = deepspeed.initialize(
+        model=pipeline,
+        optimizer=optimizer,
+        config={
+            "train_batch_size": batch,
+            "train_micro_batch_size_per_gpu": request.micro_batch,
+            # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
+            "gradient_clipping": 0.0,
+            "steps_per_print": None,
+            "pipeline": {"use_reentrant": False},
+        },
+    )
+    # DeepSpeed makes everything float32; and there are no replicas to average gradients over.
+    engine.module.to(dtype)
+    engine.pipeline_enable_backward_allreduce = False
+    held = sum(parameter.numel() for parameter in stage.canonical().values())
+    counts = torch.zeros(len(parts), dtype=torch.int64, device=engine.device)
+    counts[engine.stage_id] = held
+    dist.all_reduce(counts)
+    record = Record(
+        kind=kind,
+        backend="deepspeed",
+        placement=request.placement,
+        devices=list(request.devices),
+        case=request.case.content(),
+        seed=request.seed,
+        precision=request.precision,
+        threads=torch.get_num_threads(),
+        plan_hash=experiment.plan_hash(),
+        norm=implementation(),
+        parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
+        result={"micro_batch": request.micro_batch},
+        **surroundings(PACKAGES),
+    )
+    return Session(experiment, engine, stage, optimizer, loss, micro, dtype, record)

@@ -1,0 +1,71 @@
+"""ReLU and pooling that keep to recorded choices instead of making their own, so that rounding cannot tip them."""
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+
+from gluon_impl.network import Share, make_block
+from paper.architecture import Activation, Layer, Pool
+from protocol.reference import Arrays, flat_places
+
+
+class ImposedReLU(gluon.HybridBlock):
+    """Passes on where the oracle's input was positive."""
+
+    def __init__(self, layer: Activation, share: Share, batch: int) -> None:
+        super().__init__()
+        maps, rows, columns = layer.shape_in
+        shape = (batch, maps // share.count, rows, columns) if rows > 1 else (batch, maps // share.count)
+        self.choice = self.params.get("choice", shape=shape, dtype=share.dtype, init="zeros", grad_req="null")
+
+    def impose(self, layer: Layer, chosen: np.ndarray) -> None:
+        self.choice.set_data(mx.nd.array(chosen, dtype=self.choice.dtype))
+
+    def hybrid_forward(self, F, x, choice):  # noqa: N803 (Gluon's own name)
+        return x * choice
+
+
+class ImposedPool(gluon.HybridBlock):
+    """Takes each output from the place where the oracle found the maximum."""
+
+    def __init__(self, layer: Pool, share: Share, batch: int) -> None:
+        super().__init__()
+        maps, rows, columns = layer.shape_out
+        self.shape = (batch, maps // share.count, rows, columns)
+        self.choice = self.params.get("choice", shape=self.shape, dtype="int32", init="zeros", grad_req="null")
+
+    def impose(self, layer: Pool, chosen: np.ndarray) -> None:
+        """Indices into the whole flattened input."""
+        size = layer.shape_in[1] * layer.shape_in[2]
+        first = np.arange(self.shape[0] * self.shape[1]).reshape(*self.shape[:2], 1, 1) * size
+        self.choice.set_data(mx.nd.array(first + flat_places(layer, chosen), dtype="int32"))
+
+    def cast(self, dtype: str) -> None:
+        """Indices stay whole numbers in every precision."""
+
+    def hybrid_forward(self, F, x, choice):  # noqa: N803 (Gluon's own name)
+        return F.take(F.reshape(x, (-1,)), choice)
+
+
+class Imposition:
+    """Makes the blocks, remembers them, and hands each step's choices to all."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.blocks: list[tuple[Layer, Share, ImposedReLU | ImposedPool]] = []
+
+    def make(self, layer: Layer, share: Share) -> gluon.HybridBlock:
+        if isinstance(layer, Activation):
+            block: ImposedReLU | ImposedPool = ImposedReLU(layer, share, self.batch)
+        elif isinstance(layer, Pool):
+            block = ImposedPool(layer, share, self.batch)
+        else:
+            return make_block(layer, share)
+        self.blocks.append((layer, share, block))
+        return block
+
+    def impose(self, choices: Arrays, step: int) -> None:
+        """Keep to the choices of ``step`` from now on."""
+        for layer, share, block in self.blocks:
+            chosen = choices[f"{step}.{layer.name}"]
+            block.impose(layer, chosen[:, share.slice(chosen.shape[1])])

@@ -1,0 +1,36 @@
+"""The experiment's own command line: ``python -m protocol photos`` prepares data, ``oracle`` carries out the reference."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protocol.command import application, run
+from protocol.datasets.store import open_store
+from protocol.errors import Misuse
+from protocol.oracle import consult
+from protocol.record import log
+
+app = application("oracle", {"oracle": ("Carry out a case in float64, with the tolerances around it.", consult)})
+
+
+@app.command()
+def photos(
+    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = Path("results/stores"),
+) -> None:
+    """Prepare the embedded photographs, in two sizes; what is there and whole is left alone."""
+    # Only this command needs the libraries that ship the photographs.
+    from protocol.datasets.photos import EDITIONS, prepare
+
+    for edition in EDITIONS.values():
+        folder = data / f"photos-{edition.name}"
+        try:
+            open_store(folder)
+            log(f"{folder} is there and whole")
+        except Misuse:
+            manifest = prepare(folder, edition)
+            log(f"{folder}: {manifest.counts['train']} training and {manifest.counts['test']} test images")
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,18 +1,22 @@
 """How the network lies on ranks: pipeline stages, cut where their work is most even."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, prod
 
 from deepspeed.accelerator import get_accelerator
 
-from paper.architecture import Activation, Dropout, Layer, Network, Norm, SpatialNorm
-from paper.cost import layer_train_flops
+from paper.architecture import Layer, Network, Norm, SpatialNorm, Weighted
+from paper.cost import layer_train_flops, weights
 from protocol.errors import Misuse
 
 PLACEMENTS = {"single": 1, "stages": 2}
-# What one pass over a layer's output costs, in floating-point operations done in the same time on this class of
-# processor: the response norm reads and writes its maps several times, the others about twice.
-FLOPS_PER_OUTPUT = {Norm: 150, SpatialNorm: 150, Activation: 50, Dropout: 50}
-OTHER_FLOPS_PER_OUTPUT = 50
+# What else training costs, in floating-point operations done in the same time, measured on one core of the class of
+# processor this was written on: for each output (the response norm goes over its maps several times), and for each
+# weight in each micro-batch (read twice, and its gradient added to what other micro-batches left).
+FLOPS_PER_NORMED_OUTPUT = 150
+FLOPS_PER_OUTPUT = 50
+FLOPS_PER_WEIGHT = 200
+SMALLEST_MICRO_BATCH = 4
 
 
 def default_devices(placement: str) -> list[str]:
@@ -45,37 +49,37 @@ def check_devices(placement: str, devices: list[str]) -> None:
             raise Misuse(f"--devices: there is no {device} here; DeepSpeed sees {accelerator.device_count()} device(s)")
 
 
-def work(network: Network, layer: Layer) -> float:
-    """What training on one image costs in ``layer``, in floating-point operations or their worth."""
-    maps, rows, columns = layer.shape_out
-    per_output = FLOPS_PER_OUTPUT.get(type(layer), OTHER_FLOPS_PER_OUTPUT)
-    return layer_train_flops(network, layer) + per_output * maps * rows * columns
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline's stages, as runs of layers, and the size of the micro-batches they take."""
+
+    stages: tuple[tuple[Layer, ...], ...]
+    micro_batch: int
 
 
-def cut(network: Network, stages: int) -> list[Sequence[Layer]]:
-    """The table in ``stages`` runs of layers, the costliest of them as cheap as any cut allows.
+def work(network: Network, layer: Layer, batch: int, micro_batch: int) -> float:
+    """What one step costs in ``layer``, in floating-point operations or their worth."""
+    per_output = FLOPS_PER_NORMED_OUTPUT if isinstance(layer, Norm | SpatialNorm) else FLOPS_PER_OUTPUT
+    per_image = layer_train_flops(network, layer) + per_output * prod(layer.shape_out)
+    held = weights(layer) if isinstance(layer, Weighted) else 0
+    return batch * per_image + (batch // micro_batch) * FLOPS_PER_WEIGHT * held
 
-    A cut lies only before a layer with weights or after pooling has shrunk the maps, so that little is sent.
+
+def plan(network: Network, placement: str, batch: int, micro_batch: int | None = None) -> Pipeline:
+    """The cut and the micro-batch that finish a step soonest: the slower stage's work, and its wait for the first.
+
+    With m micro-batches in p stages a step takes (m + p - 1) / m times the slowest stage's work. More micro-batches
+    wait less and touch the weights more often.
     """
-    layers, best = network.layers, [network.layers]
-    if stages == 1:
-        return [layers]
-    cost = [work(network, layer) for layer in layers]
-    total = sum(cost)
-    assert stages == 2
-    least = total
-    for place in range(1, len(layers)):
-        slower = max(sum(cost[:place]), total - sum(cost[:place]))
-        if slower < least:
-            least, best = slower, [layers[:place], layers[place:]]
-    return best
-
-
-def default_micro_batch(placement: str, batch: int) -> int:
-    """A pipeline needs several micro-batches in flight; each still has to be large enough to compute well."""
     if placement == "single":
-        return batch
-    for size in range(max(4, batch // 8), batch):
-        if batch % size == 0:
-            return size
-    return batch
+        return Pipeline((network.layers,), micro_batch or batch)
+    sizes = [micro_batch] if micro_batch else [n for n in range(SMALLEST_MICRO_BATCH, batch) if batch % n == 0]
+    best, soonest = Pipeline((network.layers,), batch), inf
+    for size in sizes or [batch]:
+        cost = [work(network, layer, batch, size) for layer in network]
+        count = batch // size
+        for place in range(1, len(cost)):
+            slower = max(sum(cost[:place]), sum(cost[place:]))
+            if (took := slower * (count + 1) / count) < soonest:
+                best, soonest = Pipeline((network.layers[:place], network.layers[place:]), size), took
+    return best

@@ -27,6 +27,7 @@ class Session:
 
     experiment: Experiment
     engine: deepspeed.runtime.pipe.engine.PipelineEngine
+    pipeline: placement.Pipeline
     stage: Stage
     optimizer: PaperSGD
     loss: Loss
@@ -44,7 +45,7 @@ class Session:
 
 
 def check_request(request: Request) -> Request:
-    """Check what depends on this backend, and complete the devices and the micro-batch.
+    """Check what depends on this backend, and complete the devices.
 
     Raises:
         Misuse: the placement or the micro-batch does not suit.
@@ -52,10 +53,9 @@ def check_request(request: Request) -> Request:
     devices = request.devices or tuple(placement.default_devices(request.placement))
     placement.check_devices(request.placement, list(devices))
     batch = request.case.batch
-    size = request.micro_batch or placement.default_micro_batch(request.placement, batch)
-    if batch % size:
-        raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
-    return replace(request, devices=devices, micro_batch=size)
+    if request.micro_batch and batch % request.micro_batch:
+        raise Misuse(f"--micro-batch {request.micro_batch} does not divide the batch of {batch}")
+    return replace(request, devices=devices)
 
 
 def open_session(
@@ -63,32 +63,31 @@ def open_session(
 ) -> Session:
     """Build this rank's part of the network a request asks for, with the weights of step 0."""
     request = check_request(request)
-    assert request.micro_batch is not None
     torch.set_float32_matmul_precision("highest")
     experiment = open_experiment(request.case, request.data, request.seed)
     deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
     dtype = getattr(torch, request.dtype)
     batch = request.case.batch
-    micro = Slice(request.seed, request.micro_batch, batch // request.micro_batch)
-    parts = placement.cut(experiment.network, len(request.devices))
+    pipeline = placement.plan(experiment.network, request.placement, batch, request.micro_batch)
+    micro = Slice(request.seed, pipeline.micro_batch, batch // pipeline.micro_batch)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
-    pipeline = PipelineModule(
-        [LayerSpec(Stage, part, micro, make) for part in parts],
-        num_stages=len(parts),
+    module = PipelineModule(
+        [LayerSpec(Stage, part, micro, make) for part in pipeline.stages],
+        num_stages=len(pipeline.stages),
         loss_fn=loss,
         partition_method="uniform",
     )
-    (stage,) = (module for module in pipeline.modules() if isinstance(module, Stage))
-    pipeline.to(dtype)
+    (stage,) = (part for part in module.modules() if isinstance(part, Stage))
+    module.to(dtype)
     stage.load(experiment.weights())
     optimizer = PaperSGD(stage.canonical(), experiment.recipe)
     engine, *_ = deepspeed.initialize(
-        model=pipeline,
+        model=module,
         optimizer=optimizer,
         config={
             "train_batch_size": batch,
-            "train_micro_batch_size_per_gpu": request.micro_batch,
+            "train_micro_batch_size_per_gpu": pipeline.micro_batch,
             # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
             "gradient_clipping": 0.0,
             "steps_per_print": None,
@@ -99,7 +98,7 @@ def open_session(
     engine.module.to(dtype)
     engine.pipeline_enable_backward_allreduce = False
     held = sum(parameter.numel() for parameter in stage.canonical().values())
-    counts = torch.zeros(len(parts), dtype=torch.int64, device=engine.device)
+    counts = torch.zeros(len(request.devices), dtype=torch.int64, device=engine.device)
     counts[engine.stage_id] = held
     dist.all_reduce(counts)
     record = Record(
@@ -114,7 +113,7 @@ def open_session(
         plan_hash=experiment.plan_hash(),
         norm=implementation(),
         parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
-        result={"micro_batch": request.micro_batch},
+        result={"micro_batch": pipeline.micro_batch, "stages": [part[0].name for part in pipeline.stages]},
         **surroundings(PACKAGES),
     )
-    return Session(experiment, engine, stage, optimizer, loss, micro, dtype, record)
+    return Session(experiment, engine, pipeline, stage, optimizer, loss, micro, dtype, record)

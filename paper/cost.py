@@ -3,6 +3,7 @@
 Every figure of the paper that is arithmetic, and every "predicted" byte of the audit, comes from here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -91,41 +92,45 @@ def crossing_bytes(network: Network, *, whole_fc8: bool = False, width: int = 4)
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes that one device holds during a training step, by kind."""
+    """Bytes that one device holds during a training step, by kind. ``activations``: all but the other three."""
 
     parameters: int
     gradients: int
     momentum: int
     activations: int
-    other: int
 
     @property
     def total(self) -> int:
-        return self.parameters + self.gradients + self.momentum + self.activations + self.other
+        return self.parameters + self.gradients + self.momentum + self.activations
 
 
 def kept_floats(layer: Layer) -> int:
-    """Numbers per image a framework of today keeps of ``layer``'s forward pass for its backward pass.
+    """Numbers per image a framework of today keeps of ``layer``'s forward pass for its backward pass: its output."""
+    return prod(layer.shape_out)
 
-    Its output, and for the response norm the denominators too. ReLU and dropout write a new array. Pooling keeps
-    as many positions as it has outputs.
+
+def held_today(
+    network: Network,
+    batch: int,
+    *,
+    layers: Sequence[Layer] | None = None,
+    devices: int = 1,
+    in_flight: int = 1,
+    width: int = 4,
+) -> Held:
+    """Bytes on one device: each output is kept once, and the gradients alive at one time are the largest pair's.
+
+    Columns over ``devices`` split everything but the input and the copies of what crosses, which each device holds
+    whole. A pipeline stage holds ``layers`` only, and up to ``in_flight`` batches of activations.
     """
-    return prod(layer.shape_out) * (2 if isinstance(layer, Norm) else 1)
-
-
-def held_today(network: Network, batch: int, *, devices: int = 1, width: int = 4) -> Held:
-    """Bytes on one of ``devices`` equal devices: each output is kept once, a gradient lives while it is needed.
-
-    ``other``: the largest pair of neighbouring gradients alive at one time. Columns split everything but the
-    input and the copies of what crosses, which every device holds whole.
-    """
-    held = parameters(network) * width // devices
-    image = prod(network.input_shape)
-    kept = image + sum(kept_floats(layer) // devices for layer in network)
+    held_layers = network.layers if layers is None else tuple(layers)
+    weighted = [layer for layer in held_layers if isinstance(layer, Weighted)]
+    held = sum(weights(layer) + prod(layer.bias_shape) for layer in weighted) * width // devices
+    kept = prod(held_layers[0].shape_in) + sum(kept_floats(layer) // devices for layer in held_layers)
     if devices > 1:
         kept += sum(floats // devices for floats in crossing_floats(network).values())
-    pairs = [(prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in network.layers[1:]]
-    return Held(held, held, held, kept * batch * width, max(pairs) * batch * width)
+    pairs = [(prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in held_layers[1:]]
+    return Held(held, held, held, (kept * in_flight + max(pairs)) * batch * width)
 
 
 def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: int = 3, width: int = 4) -> Held:
@@ -146,4 +151,4 @@ def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: 
         outputs += sum(floats // devices for floats in crossing_floats(network).values())
     image = prod(network.input_shape)
     gradients = held if weight_copies == 3 else 0
-    return Held(held, gradients, held, (image + outputs) * batch * width, (outputs + denominators) * batch * width)
+    return Held(held, gradients, held, (image + 2 * outputs + denominators) * batch * width)

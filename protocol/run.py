@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from protocol.experiment import Experiment, open_experiment
 from protocol.probe import Probe
 from protocol.record import (
     EPOCH_COLUMNS,
+    MEMORY_COLUMNS,
     STEP_COLUMNS,
     TIMING_COLUMNS,
     Record,
@@ -125,6 +127,15 @@ class Run:
             "where": {name: value.where for name, value in found.items()},
         }
         probe.save_tensors(self.folder / "probe.safetensors", probe.samples(seen))
+        self.end("finished")
+
+    def finish_bench(self, memory: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+        """Keep a bench run's memory and timing samples; ``images_per_second`` is the median step's."""
+        self.timings = rows
+        write_table(self.folder / "memory.csv", MEMORY_COLUMNS, memory)
+        write_table(self.folder / "timings.csv", TIMING_COLUMNS, rows)
+        steps = sorted(row["seconds"] for row in rows if row["phase"] == "step")
+        self.record.result["images_per_second"] = self.record.case["batch"] / median(steps)
         self.end("finished")
 
     def end(self, status: Any, reason: str = "") -> None:

@@ -1,0 +1,64 @@
+"""Measure a training step's time and memory.
+
+    python -m deepspeed_impl bench --case full --placement stages --steps 5
+"""
+
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import deepspeed.comm as dist
+import torch.distributed
+
+from deepspeed_impl import feed, measure
+from deepspeed_impl.session import Session, open_session
+from deepspeed_impl.train import train_step
+from protocol.request import Request
+from protocol.run import Run, claimed
+
+WARM_UP = 2  # steps
+
+
+def bench(request: Request) -> None:
+    """Train for a few steps; write ``memory.csv`` and ``timings.csv``."""
+    session = open_session(request, "bench")
+    run = Run(request.out, session.record)
+    with claimed(request.out) if session.keeps_record else nullcontext():
+        with run.recorded() if session.keeps_record else nullcontext():
+            memory, rows = _measure(session, request)
+            if session.keeps_record:
+                run.finish_bench(memory, rows)
+
+
+def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All ranks' rows, on every rank."""
+    experiment, engine = session.experiment, session.engine
+    device = session.record.devices[engine.stage_id]
+    # The last step is watched for memory, which slows it, and not timed.
+    last = min(experiment.total_steps, WARM_UP + (request.steps or 5) + 1) - 1
+    batches = feed.training_batches(
+        experiment, range(last + 1), session.micro.size, session.dtype, first=engine.is_first_stage()
+    )
+    clock = measure.Clock.around(engine)
+    rows: list[dict[str, Any]] = []
+    for step in range(last):
+        clock.seconds.clear()
+        dist.barrier()
+        started = time.perf_counter()
+        batch = next(batches)
+        fed = time.perf_counter()
+        train_step(session, batch, experiment.rate(step))
+        ended = time.perf_counter()
+        if step >= WARM_UP:
+            phases = dict(clock.seconds)
+            phases["data"] = phases.get("data", 0.0) + fed - started
+            rows += [{"step": step, "device": device, "phase": name, "seconds": value} for name, value in phases.items()]
+            if session.keeps_record:
+                rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
+    batch = next(batches)
+    with measure.allocations() as peak:
+        train_step(session, batch, experiment.rate(last))
+    gathered: list[Any] = [None] * engine.num_stages
+    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows))
+    memory = [row for found, _ in gathered for row in found]
+    return memory, [row for _, found in gathered for row in found]

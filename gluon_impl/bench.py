@@ -1,0 +1,43 @@
+"""Measure a training step's time and memory.
+
+    python -m gluon_impl bench --case full --placement columns --steps 5
+"""
+
+import time
+from typing import Any
+
+import mxnet as mx
+
+from gluon_impl import feed, measure
+from gluon_impl.session import open_session
+from gluon_impl.train import train_step
+from protocol.request import Request
+from protocol.run import Run, claimed
+
+WARM_UP = 2  # steps
+
+
+def bench(request: Request) -> None:
+    """Train for a few steps; write ``memory.csv`` and ``timings.csv``."""
+    measure.start()
+    session = open_session(request, "bench")
+    experiment = session.experiment
+    with claimed(request.out):
+        run = Run(request.out, session.record)
+        with run.recorded():
+            steps = range(min(experiment.total_steps, WARM_UP + (request.steps or 5)))
+            batches = feed.training_batches(experiment, session.network, steps)
+            rows: list[dict[str, Any]] = []
+            for step in steps:
+                if step == WARM_UP:
+                    measure.forget()
+                started = time.perf_counter()
+                batch = next(batches)
+                fed = time.perf_counter()
+                train_step(session.network, session.optimizer, batch, experiment.rate(step))
+                mx.nd.waitall()
+                ended = time.perf_counter()
+                if step >= WARM_UP:
+                    rows.append({"step": step, "device": "all", "phase": "data", "seconds": fed - started})
+                    rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
+            run.finish_bench(measure.memory(session), rows)

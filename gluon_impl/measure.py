@@ -1,0 +1,54 @@
+"""Bytes per context, from MXNet's own profiler, which must be on before the first array is made."""
+
+import json
+from typing import Any
+
+import psutil
+from mxnet import profiler
+
+from gluon_impl.session import Session, context_name
+from paper.cost import held_today
+from protocol import ledger
+
+METHOD = "mxnet.profiler, peak of the context's storage"
+
+
+def start() -> None:
+    """Switch the profiler on: call before any array is made."""
+    profiler.set_config(
+        profile_memory=True,
+        aggregate_stats=True,
+        profile_imperative=False,
+        profile_symbolic=False,
+        profile_api=False,
+    )
+    profiler.set_state("run")
+
+
+def forget() -> None:
+    """Drop the peaks seen so far: those of loading weights are not a training step's."""
+    profiler.dumps(reset=True)
+
+
+def memory(session: Session) -> list[dict[str, Any]]:
+    """The rows of ``memory.csv``."""
+    network = session.network
+    stats = json.loads(profiler.dumps(reset=False, format="json"))["Memory"]["Device Storage"]
+    momentum = session.optimizer.momentum()
+    predicted = held_today(network.table, session.experiment.case.batch, devices=len(network.contexts))
+    found: list[dict[str, Any]] = []
+    for share in network.shares:
+        device = context_name(share.context)
+        parts = [parts[share.index] for parts in network.canonical().values()]
+
+        def size(arrays: list[Any]) -> int:
+            return sum(array.size * array.dtype().itemsize for array in arrays)
+
+        held = {
+            "parameters": size([part.data() for part in parts]),
+            "gradients": size([part.grad() for part in parts]),
+            "momentum": size([momentum(part) for part in parts]),
+        }
+        peak = round(stats[f"Memory: {device.replace(':', '/')}"]["Max"] * 1000)
+        found += ledger.rows(device, predicted, held, peak, METHOD)
+    return [*found, ledger.resident("process", psutil.Process().memory_info().rss)]

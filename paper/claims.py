@@ -1,0 +1,70 @@
+"""The typed reading of ``claims.toml``, where every field is explained."""
+
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+CLAIMS = Path(__file__).with_name("claims.toml")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, or of the notes this project began from. Fields without a default must be given."""
+
+    id: str
+    section: str
+    source: str
+    statement: str
+    paper: str
+    record_2012: str
+    unit: str
+    tests: tuple[str, ...]
+    primary: bool
+    how: str
+    tolerance: float | None = None
+    caveat: str = ""
+    case: str | None = None
+    variant: str | None = None
+    expects: str | None = None
+
+
+KINDS = {"tests": list, "primary": bool, "tolerance": float}  # of a field's value in the file; text where not named
+CHOICES = {
+    "source": {"paper", "notes"},
+    "tests": {"E", "R", "T", "F", "measured", "shown"},
+    "expects": {"top1_error", "gap", "train_loss", "first_epoch_loss", "epochs_to_25", "speed_to_25"},
+}
+
+
+def load_claims(path: Path = CLAIMS) -> dict[str, Claim]:
+    """Every claim by its id, in the order of the file.
+
+    Raises:
+        ValueError: a field is unknown, missing or of the wrong kind, or an id occurs twice.
+    """
+    claims: dict[str, Claim] = {}
+    with path.open("rb") as file:
+        tables = tomllib.load(file)["claim"]
+    for number, table in enumerate(tables, start=1):
+        claim = _claim(table, str(table.get("id", f"number {number}")))
+        if claim.id in claims:
+            raise ValueError(f"claim {claim.id} occurs twice: its field 'id' must be its own")
+        claims[claim.id] = claim
+    return claims
+
+
+def _claim(table: dict[str, Any], name: str) -> Claim:
+    known = {field.name: field.default is MISSING for field in fields(Claim)}
+    for field, required in known.items():
+        if required and field not in table:
+            raise ValueError(f"claim {name} lacks the field {field!r}")
+    for field, value in table.items():
+        if field not in known:
+            raise ValueError(f"claim {name} has an unknown field {field!r}")
+        if type(value) is not (kind := KINDS.get(field, str)):
+            raise ValueError(f"claim {name} has a field {field!r} that is not a {kind.__name__}: {value!r}")
+        for choice in value if isinstance(value, list) else [value]:
+            if field in CHOICES and choice not in CHOICES[field]:
+                raise ValueError(f"claim {name} has a field {field!r} with an unknown value {choice!r}")
+    return Claim(**{**table, "tests": tuple(table["tests"])})

@@ -13,9 +13,9 @@ PLACEMENTS = {"single": 1, "stages": 2}
 # What else training costs, in floating-point operations done in the same time, measured on one core of the class of
 # processor this was written on: for each output (the response norm goes over its maps several times), and for each
 # weight in each micro-batch (read twice, and its gradient added to what other micro-batches left).
-FLOPS_PER_NORMED_OUTPUT = 150
-FLOPS_PER_OUTPUT = 50
-FLOPS_PER_WEIGHT = 200
+FLOPS_PER_NORMED_OUTPUT = 600
+FLOPS_PER_OUTPUT = 200
+FLOPS_PER_WEIGHT = 270
 SMALLEST_MICRO_BATCH = 4
 
 

@@ -299,7 +299,9 @@ class _Builder:
     def conv(self, name: str, maps: int, kernel: int, stride: int, pad: int) -> None:
         rows = self.shape[1]
         reach = rows + 2 * pad - kernel
-        out = 1 + (ceil(reach / stride) if self.preset.ceil_input else reach // stride)
+        # A padded input already gives 55 rows by floor; rounding up as well would give a 56th.
+        rounds_up = self.preset.ceil_input and not self.plan.padded_input
+        out = 1 + (ceil(reach / stride) if rounds_up else reach // stride)
         pad_end = max(0, (out - 1) * stride - reach)
         shape_out = (maps, out, out)
         self.add(Conv(name, self.shape, shape_out, *self.reach(name), kernel, stride, pad, pad_end))

@@ -129,8 +129,10 @@ def held_today(
     kept = prod(held_layers[0].shape_in) + sum(kept_floats(layer) // devices for layer in held_layers)
     if devices > 1:
         kept += sum(floats // devices for floats in crossing_floats(network).values())
-    pairs = [(prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in held_layers[1:]]
-    return Held(held, held, held, (kept * in_flight + max(pairs)) * batch * width)
+    # Nothing takes the gradient by the image; a later stage takes that by its input, to send it back.
+    back = held_layers[1:] if held_layers[0] is network.layers[0] else held_layers
+    pair = max(((prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in back), default=0)
+    return Held(held, held, held, (kept * in_flight + pair) * batch * width)
 
 
 def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: int = 3, width: int = 4) -> Held:

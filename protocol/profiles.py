@@ -80,6 +80,10 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
         # One core stands for one GPU: the half net on one, beside the two columns or stages on one each.
         one_core = {"OMP_NUM_THREADS": "1"}
         jobs.append(Job(backend, "bench", "full", 20, variant="half", environment=one_core))
+    if "deepspeed" in backends:
+        # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
+        large = ("--batch", "128", "--steps", "3")
+        jobs.append(Job("deepspeed", "bench", "full", 30, "stages", extra=large, label="-batch128"))
     return jobs
 
 

@@ -1,0 +1,88 @@
+"""The comparison's command line: ``python -m compare run | audit``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from compare import audit as auditing
+from compare import conductor
+from compare.load import load_runs
+from compare.readme import regenerate
+from compare.report import parity_sentence, summary
+from protocol.__main__ import photos
+from protocol.command import run
+from protocol.errors import Misuse
+from protocol.profiles import PROFILES, TWINS
+from protocol.record import log
+from protocol.request import RUNS
+
+AUDIT = Path("results/audit")
+STORES = Path("results/stores")
+REFERENCE = Path("results/reference/audit")
+STYLES = {"reproduced": "green", "contradicted": "red", "not tested here": "dim"}
+
+app = typer.Typer(help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command("run")
+def carry_out(
+    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
+    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+    profile: Annotated[str, typer.Option(help="Which cases to run.")] = "quick",
+) -> None:
+    """Prepare the photographs, run a profile's jobs in both backends, and write the audit."""
+    if profile not in PROFILES:
+        raise Misuse(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    photos(STORES)
+    jobs = PROFILES[profile](tuple(backend for backend in TWINS if backend in interpreters))
+    failed, peak = conductor.carry_out(jobs, interpreters, STORES)
+    log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
+    agrees = _audit(RUNS, STORES, AUDIT)
+    if failed:
+        log(f"{len(failed)} job(s) failed: {', '.join(job.title for job in failed)}")
+    sys.exit(0 if agrees and not failed else 1)
+
+
+@app.command()
+def audit(
+    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
+    data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
+    out: Annotated[Path, typer.Option(help="The audit's folder.")] = AUDIT,
+) -> None:
+    """Write the audit of the runs there are; status 1 when they do not carry out one network."""
+    sys.exit(0 if _audit(runs, data, out) else 1)
+
+
+@app.command()
+def readme() -> None:
+    """Write README.md's figures anew from results/reference."""
+    regenerate(Path("README.md"), REFERENCE)
+
+
+def _audit(runs: Path, data: Path, out: Path) -> bool:
+    """Whether every rung of parity holds."""
+    tables = auditing.write(out, load_runs(runs), data, REFERENCE)
+    _print(tables["verdicts"])
+    log(summary(tables))
+    log(parity_sentence(tables["parity"]))
+    log(f"report: {out / 'audit.html'}; tables and plots: {out}")
+    return bool(tables["parity"]["agrees"].astype(bool).all())
+
+
+def _print(verdicts: pd.DataFrame) -> None:
+    console = Console()
+    table = Table("claim", "paper", "gluon", "deepspeed", "verdict", box=None, header_style="bold")
+    for row in verdicts.fillna("").to_dict("records"):
+        style = STYLES.get(row["verdict"], "yellow")
+        table.add_row(row["claim"], row["paper"], row["gluon"], row["deepspeed"], f"[{style}]{row['verdict']}[/]")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,75 @@
+"""The questions that the study notes ended in, answered from an audit's tables."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from paper.architecture import network
+from paper.cost import crossing_bytes, forward_macs, parameters
+from paper.recipe import PRESETS
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``claims``: which rows of ``verdicts.csv`` it rests on."""
+
+    question: str
+    answer: str
+    claims: tuple[str, ...]
+
+
+def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
+    """All six, in the order they were asked."""
+    verdicts = tables["verdicts"].set_index("claim").fillna("")
+    fits = tables["fits_3gb"].set_index(["variant", "devices", "policy"])["modelled_bytes"] / GIB
+    split, merged = (network(name, PRESETS["paper"]) for name in ("two_column", "merged"))
+
+    def says(claim: str) -> str:
+        return f"**{verdicts.loc[claim, 'verdict']}**"
+
+    return [
+        Answer(
+            "Was the split only about memory?",
+            "Memory is the reason the paper gives, and by our arithmetic it did not have to be: at batch 128 the network "
+            f"needs {fits['two_column', 1, '2012']:.2f} GiB on one device under cuda-convnet's buffer policy and "
+            f"{fits['two_column', 1, 'today']:.2f} under today's (both modelled), within 3 GiB; split, "
+            f"{fits['two_column', 2, '2012']:.2f} and {fits['two_column', 2, 'today']:.2f} on each of two "
+            f"(claim fits-3gb: {says('fits-3gb')}). The split also saves work: {forward_macs(split):,} multiplications an "
+            f"image against {forward_macs(merged):,} without it.",
+            ("fits-3gb", "two-gpu-time"),
+        ),
+        Answer(
+            "Does it equal twice the channels?",
+            f"No: {parameters(split):,} parameters against {parameters(merged):,} of the one-column network with the same "
+            f"maps, because conv2, conv4 and conv5 read only their own column (claim notes-channels: {says('notes-channels')}).",
+            ("notes-channels",),
+        ),
+        Answer(
+            "Can one GPU carry it, by parallel layers?",
+            "Yes, exactly: local layers become grouped ones. In float64, after five updates, one device and two differ from "
+            f"the oracle by {verdicts.loc['notes-one-gpu', 'gluon'].split(' ')[0] or 'an amount not measured'} at most "
+            f"(claim notes-one-gpu: {says('notes-one-gpu')}).",
+            ("notes-one-gpu",),
+        ),
+        Answer(
+            "Does a one-level version fall short?",
+            f"Claim notes-merged: {says('notes-merged')}; {verdicts.loc['notes-merged', 'reason'] or 'see verdicts.csv'}.",
+            ("notes-merged",),
+        ),
+        Answer(
+            "Do shape and colour really separate, or was it chance?",
+            f"Claim specialise: {says('specialise')}; {verdicts.loc['specialise', 'reason'] or 'see verdicts.csv'}. One run "
+            "a backend is drawn in the kernels figure, which settles nothing by itself.",
+            ("specialise",),
+        ),
+        Answer(
+            "Why are there crossings, and what do they cost?",
+            "So that every kernel of conv3 and every fully-connected unit sees both columns: the 2012 run without them (150) "
+            f"was 1.16 / 1.12 points worse. They cost {crossing_bytes(split):,} bytes an image in the forward pass and as "
+            f"many back: {verdicts.loc['comm-fraction', 'reason'].rpartition('; ')[2]} (claim comm-fraction: "
+            f"{says('comm-fraction')}).",
+            ("comm-fraction",),
+        ),
+    ]

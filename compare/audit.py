@@ -1,0 +1,39 @@
+"""From run folders to ``results/audit``: tables, figures, reports."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from compare import accuracy, memory, parity, plots, report, scaling, stages, tables, verdicts
+from compare.load import Runs
+from protocol.datasets.store import read_manifest
+from protocol.files import new_folder
+
+
+def build(runs: Runs, data: Path) -> dict[str, pd.DataFrame]:
+    """Every table, from this run's records alone."""
+    ladder = parity.rows(runs)
+    trained = accuracy.rows(runs)
+    found = {
+        "parity": ladder,
+        "accuracy": trained,
+        "colour_bar": accuracy.bar(trained, read_manifest(data / "photos-small")),
+        "memory": memory.rows(runs),
+        "scaling": scaling.rows(runs),
+        "stages": stages.rows(runs),
+        "fits_3gb": memory.fits().to_dict("records"),
+        "verdicts": verdicts.rows(verdicts.gather(runs, ladder)),
+    }
+    return {name: pd.DataFrame(rows, columns=list(tables.COLUMNS[name])) for name, rows in found.items()}
+
+
+def write(folder: Path, runs: Runs, data: Path, reference: Path | None) -> dict[str, pd.DataFrame]:
+    """Write the audit to ``folder``, whole or not at all, and return its tables."""
+    built = build(runs, data)
+    with new_folder(folder) as draft:
+        for name, table in built.items():
+            rows = table.astype(object).where(table.notna(), None).to_dict("records")
+            tables.write(draft, name, rows)
+        figures = plots.draw(draft, built, runs)
+        report.write(draft, built, runs, figures, reference)
+    return built

@@ -1,0 +1,57 @@
+"""The part of README.md that carries figures: generated from the committed reference, never typed."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from compare.answers import answers
+from compare.report import facts, parity_sentence, summary
+from compare.tables import COLUMNS
+from protocol.errors import Misuse
+from protocol.files import write_text
+
+BEGIN = "<!-- generated from results/reference by: nox -s compare -- readme -->\n"
+END = "<!-- end -->\n"
+
+
+def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
+    """An audit's tables from its CSV files.
+
+    Raises:
+        Misuse: one is missing.
+    """
+    for name in COLUMNS:
+        if not (audit / f"{name}.csv").is_file():
+            raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
+    return {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
+
+
+def block(audit: Path) -> str:
+    """The generated text, without its markers."""
+    tables = read_tables(audit)
+    found = [
+        f"**{summary(tables)}** {parity_sentence(tables['parity'])} The whole table: "
+        f"[{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
+        f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
+        "\n".join(f"- {line}" for line in facts(tables)),
+        "## The questions",
+        *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
+    ]
+    return "\n\n".join(found) + "\n\n"
+
+
+def with_block(readme: str, text: str) -> str:
+    """``readme`` with what stands between the markers replaced by ``text``.
+
+    Raises:
+        Misuse: the markers are not there.
+    """
+    head, begin, rest = readme.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise Misuse("README.md has lost the markers of its generated part")
+    return f"{head}{BEGIN}\n{text}{END}{tail}"
+
+
+def regenerate(readme: Path, audit: Path) -> None:
+    write_text(readme, with_block(readme.read_text(), block(audit)))

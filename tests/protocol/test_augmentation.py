@@ -1,0 +1,126 @@
+"""Crops, reflections and colour shifts against a second, slow implementation of them."""
+
+import numpy as np
+import pytest
+
+from protocol.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
+from protocol.datasets.store import Split, statistics
+
+EDGE, CROP = 9, 6
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (COUNT, EDGE, EDGE, 3), np.uint8)
+    mean, components, variances = statistics(images)
+    return Split(images, np.arange(COUNT), np.arange(COUNT), mean, components, variances)
+
+
+def slow_batch(split: Split, plan: EpochPlan, samples: np.ndarray) -> np.ndarray:
+    """Pixel by pixel: crop, subtract the mean image, reflect, shift each colour."""
+    batch = np.empty((len(samples), 3, CROP, CROP), np.float32)
+    for place, sample in enumerate(samples):
+        for colour in range(3):
+            for row in range(CROP):
+                for column in range(CROP):
+                    r = plan.rows[sample] + row
+                    c = plan.columns[sample] + (CROP - 1 - column if plan.flips[sample] else column)
+                    pixel = np.float32(split.images[sample, r, c, colour]) - split.mean[r, c, colour]
+                    batch[place, colour, row, column] = pixel + plan.shifts[sample, colour]
+    return batch
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Policy(), Policy(crops=False), Policy(reflections=False), Policy(colour=False), Policy(False, False, False)],
+)
+def test_a_batch_carries_the_plan_out_exactly(split: Split, policy: Policy) -> None:
+    plan = plan_epoch(split, CROP, policy, seed=3, epoch=2)
+    samples = plan.order[5:13]
+    batch = training_batch(split, plan, CROP, samples)
+    assert batch.dtype == np.float32
+    assert batch.flags.c_contiguous
+    assert np.array_equal(batch, slow_batch(split, plan, samples))
+
+
+def test_what_a_policy_switches_off_is_centred_unreflected_or_unshifted_and_nothing_else(split: Split) -> None:
+    full = plan_epoch(split, CROP, Policy(), 3, 0)
+    plan = plan_epoch(split, CROP, Policy(crops=False), 3, 0)
+    assert (plan.rows == 1).all()
+    assert (plan.columns == 1).all()
+    assert np.array_equal(plan.flips, full.flips)
+    assert np.array_equal(plan.shifts, full.shifts)
+    plan = plan_epoch(split, CROP, Policy(reflections=False), 3, 0)
+    assert not plan.flips.any()
+    assert np.array_equal(plan.rows, full.rows)
+    plan = plan_epoch(split, CROP, Policy(colour=False), 3, 0)
+    assert not plan.shifts.any()
+    assert np.array_equal(plan.order, full.order)
+
+
+def test_draws_reach_every_offset_and_both_reflections(split: Split) -> None:
+    places = set()
+    for epoch in range(60):
+        plan = plan_epoch(split, CROP, Policy(), 0, epoch)
+        places |= set(zip(plan.rows.tolist(), plan.columns.tolist(), plan.flips.tolist(), strict=True))
+    offsets = range(EDGE - CROP + 1)
+    assert places == {(row, column, flip) for row in offsets for column in offsets for flip in (False, True)}
+
+
+def test_an_epoch_takes_every_sample_once_in_an_order_of_its_own(split: Split) -> None:
+    orders = [plan_epoch(split, CROP, Policy(), seed, epoch).order for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(COUNT))
+    assert len({tuple(order.tolist()) for order in orders}) == len(orders)
+
+
+def test_a_plan_is_the_same_again_and_another_for_each_epoch_and_seed(split: Split) -> None:
+    def digest(seed: int, epoch: int) -> str:
+        return plan_epoch(split, CROP, Policy(), seed, epoch).digest()
+
+    assert digest(3, 2) == digest(3, 2)
+    assert len({digest(seed, epoch) for seed in (0, 3) for epoch in (0, 1, 2)}) == 6
+
+
+def test_the_digest_covers_every_draw(split: Split) -> None:
+    plan = plan_epoch(split, CROP, Policy(), 3, 2)
+    digests = {plan.digest()}
+    for name in ("order", "rows", "columns", "flips", "shifts"):
+        changed = getattr(plan, name).copy()
+        changed.flat[0] = not changed.flat[0] if name == "flips" else changed.flat[0] + 1
+        digests.add(EpochPlan(**{**vars(plan), name: changed}).digest())
+    assert len(digests) == 6
+
+
+def test_colour_shifts_lie_along_the_components_with_a_tenth_of_their_deviations(split: Split) -> None:
+    shifts = np.concatenate([plan_epoch(split, CROP, Policy(), 1, epoch).shifts for epoch in range(200)])
+    alphas = shifts.astype(np.float64) @ split.components.T / np.sqrt(split.variances)
+    assert np.abs(alphas.mean(axis=0)).max() < 6 * 0.1 / np.sqrt(len(alphas))
+    assert np.abs(alphas.std(axis=0) - 0.1).max() < 6 * 0.1 / np.sqrt(2 * len(alphas))
+    correlation = np.corrcoef(alphas.T) - np.eye(3)
+    assert np.abs(correlation).max() < 6 / np.sqrt(len(alphas))
+
+
+def test_the_ten_views_are_corners_and_centre_then_their_reflections(split: Split) -> None:
+    samples = np.array([4, 0, 4])
+    ten = views(split, CROP, samples, ten=True)
+    assert ten.shape == (10, 3, 3, CROP, CROP)
+    assert ten.dtype == np.float32
+    for view, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3), (1, 1)]):
+        for place, sample in enumerate(samples):
+            whole = split.images[sample].astype(np.float32) - split.mean
+            expected = whole[row : row + CROP, column : column + CROP].transpose(2, 0, 1)
+            assert np.array_equal(ten[view, place], expected)
+            assert np.array_equal(ten[view + 5, place], expected[:, :, ::-1])
+    assert np.array_equal(views(split, CROP, samples, ten=False), ten[4:5])
+
+
+def test_the_statistics_are_the_mean_image_and_the_pixels_principal_colours(split: Split) -> None:
+    pixels = split.images.reshape(-1, 3).astype(np.float64)
+    covariance = np.cov(pixels.T, bias=True)
+    rebuilt = split.components.T @ np.diag(split.variances) @ split.components
+    assert np.allclose(rebuilt, covariance, rtol=1e-10)
+    assert (np.diff(split.variances) < 0).all()
+    assert np.allclose(split.mean, split.images.mean(axis=0), atol=1e-4)

@@ -26,7 +26,9 @@ STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
 STYLES = {"reproduced": "green", "contradicted": "red", "not tested here": "dim"}
 
-app = typer.Typer(help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @app.command("run")

@@ -64,9 +64,7 @@ class Runs:
         return [
             run
             for run in self.finished
-            if run.record.kind == kind
-            and backend in (None, run.record.backend)
-            and case in (None, run.case)
+            if run.record.kind == kind and backend in (None, run.record.backend) and case in (None, run.case)
         ]
 
     def backends(self) -> list[str]:

@@ -48,7 +48,9 @@ def policies(variant: str, devices: int) -> dict[str, Held]:
 
 def fits() -> pd.DataFrame:
     """Modelled: does each variant fit 3 GiB at batch 128, by policy and number of devices?"""
-    cases = [(name, devices) for name in ("two_column", "merged", "half") for devices in range(1, 1 + VARIANTS[name].columns)]
+    cases = [
+        (name, devices) for name in ("two_column", "merged", "half") for devices in range(1, 1 + VARIANTS[name].columns)
+    ]
     return pd.DataFrame(
         {
             "variant": name,

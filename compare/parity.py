@@ -108,7 +108,9 @@ def _trajectories(runs: Runs) -> Iterator[Row]:
         # How far the loss is from the oracle's, as a share of how far it may be.
         share = (losses - bounds["loss"]).abs() / (bounds["high"] - bounds["loss"])
         worst = int(share.idxmax())
-        row = _row(run, "trajectory", f"loss of {len(bounds)} steps", "oracle", float(share.max()), 1.0, f"step {worst}")
+        row = _row(
+            run, "trajectory", f"loss of {len(bounds)} steps", "oracle", float(share.max()), 1.0, f"step {worst}"
+        )
         yield row
 
 

@@ -32,7 +32,9 @@ def training(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
         left.plot(steps["step"], smooth, color=colour, label=f"{run.record.backend}, {run.record.placement}")
         epochs = run.table("epochs")
         one = epochs[epochs["views"] == 1]
-        right.plot(one["epoch"] + 1, 100 * one["top1_error"], color=colour, marker="o", markersize=4, label=run.record.backend)
+        right.plot(
+            one["epoch"] + 1, 100 * one["top1_error"], color=colour, marker="o", markersize=4, label=run.record.backend
+        )
     for name, style in (("linear", "--"), ("forest", ":")):
         if not tables["colour_bar"].empty:
             error = 100 * (1 - tables["colour_bar"][name].iloc[0])
@@ -67,7 +69,11 @@ def memory(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     table = tables["memory"]
     table = table[table["batch"] == table["batch"].min()]
     table = table.assign(
-        where=table["backend"] + " " + table["variant"].where(table["variant"] != "two_column", table["placement"]) + "\n" + table["device"]
+        where=table["backend"]
+        + " "
+        + table["variant"].where(table["variant"] != "two_column", table["placement"])
+        + "\n"
+        + table["device"]
     )
     kinds = table[table["kind"].isin(KIND_COLOURS)].pivot_table(
         index="where", columns="kind", values="measured_bytes", sort=False
@@ -87,7 +93,9 @@ def memory(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     )
     sns.barplot(fits, y="where", x="gib", hue="policy", palette=["#8d99ae", "#2b2d42"], ax=right)
     right.axvline(3, color=PALETTE["deepspeed"], linewidth=1.5)
-    right.text(2.97, 0.02, "3 GiB", rotation=90, ha="right", va="bottom", transform=right.get_xaxis_transform(), fontsize=8)
+    right.text(
+        2.97, 0.02, "3 GiB", rotation=90, ha="right", va="bottom", transform=right.get_xaxis_transform(), fontsize=8
+    )
     right.set(xlabel="GiB, modelled, batch 128", ylabel="", xlim=(0, 3.2))
     right.tick_params(axis="y", labelsize=8)
     right.legend(frameon=False, title="buffer policy", fontsize=8, title_fontsize=8, loc="lower right")
@@ -106,7 +114,9 @@ def days(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     axes.scatter(table["days"], places, c=colours, zorder=3)
     axes.hlines(places, table["days_low"], table["days_high"].replace(np.inf, np.nan), colors=colours)
     axes.axvspan(*PAPER_DAYS, color="0.8", label="paper: two GTX 580, five to six days")
-    axes.set(xscale="log", xlabel="days, with the 95 % interval of the speed", yticks=places, yticklabels=table["label"])
+    axes.set(
+        xscale="log", xlabel="days, with the 95 % interval of the speed", yticks=places, yticklabels=table["label"]
+    )
     axes.set_xlim(3, None)
     axes.invert_yaxis()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16))
@@ -118,7 +128,9 @@ def kernels(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     trained = [run for run in runs.of("train", case="photos") if run.has("features.safetensors")]
     shape = trained[0].tensors("features")["conv1.weight"].shape
     half = shape[0] // 2
-    figure, axes = plt.subplots(2 * len(trained), 1, figsize=(10, 2.1 * len(trained)), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        2 * len(trained), 1, figsize=(10, 2.1 * len(trained)), layout="constrained", squeeze=False
+    )
     for number, run in enumerate(trained):
         weight = run.tensors("features")["conv1.weight"]  # (maps, 3, rows, columns)
         for column in (0, 1):
@@ -137,7 +149,10 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]
     "parity": ("Every quantity's distance from the oracle and between backends, as a share of its tolerance.", parity),
     "memory": ("Memory by kind and device: measured at batch 32; modelled at batch 128 against 3 GiB.", memory),
     "days": ("Days to train 90 passes over 1.2 million images, measured on this machine's processor.", days),
-    "kernels": ("conv1's kernels in both columns, each scaled to its own range. Shown, not scored: see claim specialise.", kernels),
+    "kernels": (
+        "conv1's kernels in both columns, each scaled to its own range. Shown, not scored: see claim specialise.",
+        kernels,
+    ),
 }
 
 

@@ -31,7 +31,9 @@ def ladder(parity: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     found = []
     exact = parity["tolerance"] == 0
-    share = (parity["difference"] / parity["tolerance"]).where(~exact, parity["difference"].where(parity["difference"] == 0, float("inf")))
+    share = (parity["difference"] / parity["tolerance"]).where(
+        ~exact, parity["difference"].where(parity["difference"] == 0, float("inf"))
+    )
     table = parity.assign(share=share)
     for (rung, left, variant, preset), group in table.groupby(["rung", "left", "variant", "preset"], sort=False):
         worst = group.loc[group["share"].idxmax()]
@@ -102,7 +104,9 @@ def provenance(runs: Runs) -> str:
     )
 
 
-def write(folder: Path, tables: dict[str, pd.DataFrame], runs: Runs, figures: list[str], reference: Path | None) -> None:
+def write(
+    folder: Path, tables: dict[str, pd.DataFrame], runs: Runs, figures: list[str], reference: Path | None
+) -> None:
     """Write both reports; ``reference`` is the committed audit, shown in a column of its own."""
     verdicts = tables["verdicts"].astype(object).where(tables["verdicts"].notna(), "").to_dict("records")
     known = {}

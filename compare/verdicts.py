@@ -1,7 +1,7 @@
 """One verdict a claim, from this run's records and the layer table alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import log2
 from typing import Any
@@ -30,11 +30,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the audit says of one claim; the values are text, as a reader sees them."""
+    """What the audit says of one claim. ``measured``: by backend, as a reader sees it; empty for pure arithmetic."""
 
     verdict: Verdict
-    gluon: str = ""
-    deepspeed: str = ""
+    measured: dict[str, str] = field(default_factory=dict)
     interval_low: float | None = None
     interval_high: float | None = None
     seeds: int | None = None
@@ -89,7 +88,7 @@ def _judge(evidence: Evidence, claim: Claim) -> Finding:
 
 def _exact(holds: bool, text: str, where: str = "paper/cost.py") -> Finding:
     verdict = Verdict.REPRODUCED if holds else Verdict.CONTRADICTED
-    return Finding(verdict, gluon=text, deepspeed=text, evidence=where)
+    return Finding(verdict, evidence=where, reason=text)
 
 
 def _within(claim: Claim, value: float, stated: float) -> bool:
@@ -122,7 +121,7 @@ def _params(evidence: Evidence, claim: Claim) -> Finding:
             counted[backend] = f"{total:,}"
             agree = agree and total == exact
     verdict = Verdict.REPRODUCED if agree else Verdict.CONTRADICTED
-    return Finding(verdict, **counted, evidence="parity.csv, rung counts", reason=f"layer table: {exact:,}")
+    return Finding(verdict, counted, evidence="parity.csv, rung counts", reason=f"layer table: {exact:,}")
 
 
 @rule("neurons")
@@ -135,7 +134,9 @@ def _neurons(evidence: Evidence, claim: Claim) -> Finding:
 def _neurons_layers(evidence: Evidence, claim: Claim) -> Finding:
     stated = [253_440, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]
     found = list(neurons(TWO_COLUMN).values())
-    differ = [f"conv{i}: {ours:,}" for i, (ours, theirs) in enumerate(zip(found, stated, strict=True), 1) if ours != theirs]
+    differ = [
+        f"conv{i}: {ours:,}" for i, (ours, theirs) in enumerate(zip(found, stated, strict=True), 1) if ours != theirs
+    ]
     return _exact(not differ, "; ".join(differ) or "all equal")
 
 
@@ -183,8 +184,7 @@ def _pool_dims(evidence: Evidence, claim: Claim) -> Finding:
     by_floor = [(size - 2) // 2 + 1 for size in rows]
     by_ceil = [-(-(size - 2) // 2) + 1 for size in rows]
     text = f"z=3: {overlapping}; z=2: {by_floor} by floor, {by_ceil} by ceil"
-    finding = _exact(by_floor == overlapping, text, "arithmetic")
-    return replace(finding, reason="holds when partial windows are dropped, not when they are kept")
+    return _exact(by_floor == overlapping, f"{text}; it holds only where partial windows are dropped", "arithmetic")
 
 
 @rule("fits-3gb")
@@ -268,7 +268,7 @@ def _notes_one_gpu(evidence: Evidence, claim: Claim) -> Finding:
     if "gluon" not in text:
         return Finding(Verdict.NOT_TESTED, reason="needs the gluon backend's columns", test_further="nox -s audit")
     verdict = Verdict.REPRODUCED if holds else Verdict.CONTRADICTED
-    return Finding(verdict, **text, evidence="parity.csv, rung fp64")
+    return Finding(verdict, text, evidence="parity.csv, rung fp64")
 
 
 @rule("days")
@@ -276,12 +276,14 @@ def _days(evidence: Evidence, claim: Claim) -> Finding:
     shares = [scaling.needed_share_of_peak(days) for days in scaling.PAPER_DAYS]
     text: dict[str, str] = {}
     for backend in evidence.runs.backends():
-        speeds = [scaling.speed(run)[0] for run in evidence.runs.of("bench", backend=backend) if run.variant == "two_column"]
+        speeds = [
+            scaling.speed(run)[0] for run in evidence.runs.of("bench", backend=backend) if run.variant == "two_column"
+        ]
         if speeds:
             text[backend] = f"{scaling.days(max(speeds)):.0f} days on this machine's processor"
     reason = f"no GTX 580 here; five to six days need {shares[1]:.1%} to {shares[0]:.1%} of two cards' peak: plausible"
     further = "nox -s gluon -- bench --case full --batch 128 --placement columns --devices gpu:0,gpu:1"
-    return Finding(Verdict.NOT_TESTED, **text, evidence="scaling.csv", reason=reason, test_further=further)
+    return Finding(Verdict.NOT_TESTED, text, evidence="scaling.csv", reason=reason, test_further=further)
 
 
 @rule("two-gpu-time")
@@ -305,7 +307,7 @@ def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
     else:
         verdict = Verdict.OPPOSITE if not any(faster.values()) else Verdict.INCONCLUSIVE
     further = "nox -s gluon -- bench --case full --variant half --devices gpu:0"
-    return Finding(verdict, **text, evidence="scaling.csv", reason=reason, test_further=further)
+    return Finding(verdict, text, evidence="scaling.csv", reason=reason, test_further=further)
 
 
 @rule("aug-free")
@@ -324,7 +326,7 @@ def _aug_free(evidence: Evidence, claim: Claim) -> Finding:
         return _untested(claim)
     verdict = Verdict.CONSISTENT if max(shares) < 0.02 else Verdict.OPPOSITE
     reason = "waiting for images, batch 32, full size; here the same cores augment and train"
-    return Finding(verdict, **text, evidence="timings.csv of the bench runs", reason=reason)
+    return Finding(verdict, text, evidence="timings.csv of the bench runs", reason=reason)
 
 
 # --- claims tested by training --------------------------------------------------------------------------------------
@@ -339,7 +341,10 @@ def _trained(evidence: Evidence, claim: Claim) -> Finding:
         if effect:
             effects[backend] = effect
     flag = f"--case {claim.case}" if claim.case else f"--variant {claim.variant}"
-    further = f"nox -s gluon -- train --case photos --seed K and nox -s gluon -- train {flag} --seed K, likewise deepspeed, for K = 1 to 10"
+    further = (
+        f"nox -s gluon -- train --case photos --seed K and nox -s gluon -- train {flag} --seed K, "
+        "likewise deepspeed, for K = 1 to 10"
+    )
     if "F" in claim.tests:
         further += "; at the paper's scale: ImageNet on accelerators"
     if len(effects) < 2:
@@ -355,12 +360,14 @@ def _trained(evidence: Evidence, claim: Claim) -> Finding:
     smallest = max(effect.detectable for effect in effects.values())
     return Finding(
         verdict,
-        **{backend: effect.text for backend, effect in effects.items()},
+        {backend: effect.text for backend, effect in effects.items()},
         interval_low=min(effect.low for effect in effects.values()),
         interval_high=max(effect.high for effect in effects.values()),
         seeds=min(effect.seeds for effect in effects.values()),
         evidence="accuracy.csv",
-        reason=f"smallest effect these seeds could have shown: {smallest:.3g}" if verdict is Verdict.INCONCLUSIVE else "",
+        reason=f"smallest effect these seeds could have shown: {smallest:.3g}"
+        if verdict is Verdict.INCONCLUSIVE
+        else "",
         test_further=further,
     )
 
@@ -377,8 +384,8 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
                 "statement": claim.statement,
                 "paper": claim.paper,
                 "record_2012": claim.record_2012,
-                "gluon": finding.gluon,
-                "deepspeed": finding.deepspeed,
+                "gluon": finding.measured.get("gluon", ""),
+                "deepspeed": finding.measured.get("deepspeed", ""),
                 "unit": claim.unit,
                 "interval_low": finding.interval_low,
                 "interval_high": finding.interval_high,
@@ -396,5 +403,3 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 def gather(runs: Runs, parity: list[Row]) -> Evidence:
     return Evidence(runs, parity, load_claims())
-
-

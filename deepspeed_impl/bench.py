@@ -1,6 +1,6 @@
 """Measure a training step's time and memory.
 
-    python -m deepspeed_impl bench --case full --placement stages --steps 5
+python -m deepspeed_impl bench --case full --placement stages --steps 5
 """
 
 import time
@@ -52,7 +52,9 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
         if step >= WARM_UP:
             phases = dict(clock.seconds)
             phases["data"] = phases.get("data", 0.0) + fed - started
-            rows += [{"step": step, "device": device, "phase": name, "seconds": value} for name, value in phases.items()]
+            rows += [
+                {"step": step, "device": device, "phase": name, "seconds": value} for name, value in phases.items()
+            ]
             if session.keeps_record:
                 rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
     batch = next(batches)

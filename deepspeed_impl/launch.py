@@ -74,5 +74,3 @@ def die_with_ancestors() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-

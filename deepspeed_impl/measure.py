@@ -1,4 +1,4 @@
-"""Bytes and seconds per rank: torch's allocation events, and a clock around each instruction of DeepSpeed's schedule."""
+"""Bytes and seconds per rank: torch's allocation events, and a clock around each of DeepSpeed's instructions."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -40,9 +40,7 @@ def make_module(layer: Layer, micro: Slice) -> nn.Module:
 
 @make_module.register
 def _conv(layer: Conv, micro: Slice) -> nn.Module:
-    conv = nn.Conv2d(
-        layer.shape_in[0], layer.shape_out[0], layer.kernel, layer.stride, layer.pad, groups=layer.groups
-    )
+    conv = nn.Conv2d(layer.shape_in[0], layer.shape_out[0], layer.kernel, layer.stride, layer.pad, groups=layer.groups)
     if not layer.pad_end:
         return conv
     return nn.Sequential(nn.ZeroPad2d((0, layer.pad_end, 0, layer.pad_end)), conv)

@@ -1,6 +1,6 @@
 """Carry out the oracle's steps and measure how far each quantity is from the oracle's.
 
-    python -m deepspeed_impl parity --case parity --placement stages --oracle results/runs/oracle/parity/single/seed0
+python -m deepspeed_impl parity --case parity --placement stages --oracle results/runs/oracle/parity/single/seed0
 """
 
 from contextlib import nullcontext

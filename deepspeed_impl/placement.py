@@ -42,9 +42,13 @@ def check_devices(placement: str, devices: list[str]) -> None:
         if kind not in ("cpu", "gpu") or not number.isdecimal():
             raise Misuse(f"--devices: {device!r} is not a device; write cpu:0 or gpu:0, separated by commas")
         if kind != here:
-            raise Misuse(f"--devices: there is no {device} here; DeepSpeed's accelerator is {accelerator.device_name()}")
+            raise Misuse(
+                f"--devices: there is no {device} here; DeepSpeed's accelerator is {accelerator.device_name()}"
+            )
         if int(number) != place:
-            raise Misuse(f"--devices: DeepSpeed's launcher numbers its ranks in order, so {device} must be {kind}:{place}")
+            raise Misuse(
+                f"--devices: DeepSpeed's launcher numbers its ranks in order, so {device} must be {kind}:{place}"
+            )
         if kind == "gpu" and int(number) >= accelerator.device_count():
             raise Misuse(f"--devices: there is no {device} here; DeepSpeed sees {accelerator.device_count()} device(s)")
 

@@ -23,7 +23,7 @@ PACKAGES = ("deepspeed", "torch", "numpy")
 
 @dataclass(frozen=True)
 class Session:
-    """``stage`` holds this rank's layers; ``engine`` drives them. The last stage, where the loss is, keeps the record."""
+    """``stage``: this rank's layers; ``engine`` drives them. The last stage, where the loss is, keeps the record."""
 
     experiment: Experiment
     engine: deepspeed.runtime.pipe.engine.PipelineEngine

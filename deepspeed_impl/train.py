@@ -1,6 +1,6 @@
 """Train a case, saving as it goes, and go on from what was saved.
 
-    python -m deepspeed_impl train --case photos --placement stages      2 minutes on two cores, error about 17 %
+python -m deepspeed_impl train --case photos --placement stages      2 minutes on two cores, error about 17 %
 """
 
 import time
@@ -72,9 +72,7 @@ def _train(session: Session, run: Run, start: int, total: int) -> None:
     waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     clock = time.perf_counter()
     steps = range(start, total)
-    batches = feed.training_batches(
-        experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage()
-    )
+    batches = feed.training_batches(experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage())
     for step, batch in zip(steps, batches, strict=True):
         loss, error = train_step(session, batch, experiment.rate(step))
         waiting.append((step, loss, error))

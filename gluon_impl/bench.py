@@ -1,6 +1,6 @@
 """Measure a training step's time and memory.
 
-    python -m gluon_impl bench --case full --placement columns --steps 5
+python -m gluon_impl bench --case full --placement columns --steps 5
 """
 
 import time

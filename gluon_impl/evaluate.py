@@ -37,5 +37,3 @@ def evaluate(request: Request) -> None:
             f"{'ten views' if ten else 'one view'}: top-1 error {found['top1_error']:.2%}, "
             f"top-5 error {found['top5_error']:.2%}, loss {found['validation_loss']:.4f}"
         )
-
-

@@ -1,4 +1,4 @@
-"""From the store and the plan to arrays on the contexts, prepared by a thread while the network trains (section 4.1)."""
+"""From the store and the plan to arrays on the contexts, prepared while the network trains (section 4.1)."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -88,9 +88,7 @@ def _activation(layer: Activation, share: Share) -> gluon.HybridBlock:
 
 @make_block.register
 def _norm(layer: Norm, share: Share) -> gluon.HybridBlock:
-    return ResponseNorm(
-        layer, layer.shape_in[0] // share.count, share.groups(layer.groups), share.context, share.dtype
-    )
+    return ResponseNorm(layer, layer.shape_in[0] // share.count, share.groups(layer.groups), share.context, share.dtype)
 
 
 @make_block.register
@@ -131,9 +129,13 @@ class AlexNet(gluon.Block):
         super().__init__()
         count = len(contexts)
         if count > 1 and count != table.columns:
-            raise ValueError(f"variant {table.variant} has {table.columns} column(s), so {count} contexts cannot share it")
+            raise ValueError(
+                f"variant {table.variant} has {table.columns} column(s), so {count} contexts cannot share it"
+            )
         if count > 1 and any(isinstance(layer, Norm) and layer.groups == 1 for layer in table):
-            raise ValueError("this preset's response norm reaches across the columns, which only placement single can do")
+            raise ValueError(
+                "this preset's response norm reaches across the columns, which only placement single can do"
+            )
         self.table, self.contexts, self.dtype = table, list(contexts), dtype
         self.shares = [Share(index, count, context, dtype) for index, context in enumerate(contexts)]
         self.segments: list[Segment] = []

@@ -1,6 +1,6 @@
 """Train a case, saving as it goes, and go on from what was saved.
 
-    python -m gluon_impl train --case photos --placement columns      3 minutes on two cores, error about 25 %
+python -m gluon_impl train --case photos --placement columns      3 minutes on two cores, error about 25 %
 """
 
 import time
@@ -25,7 +25,9 @@ from protocol.run import Run, claimed, latest_state
 cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 
 
-def train_step(network: AlexNet, optimizer: Optimizer, batch: Batch, rate: float) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
+def train_step(
+    network: AlexNet, optimizer: Optimizer, batch: Batch, rate: float
+) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """One update. Returns the batch's mean loss and its share of wrong first guesses, not yet computed."""
     with autograd.record():
         logits = network(batch.images, batch.masks)
@@ -104,5 +106,7 @@ def _final_test(session: Session, run: Run) -> None:
     for views in (1, 10):
         found = probabilities(session.experiment, session.network, ten=views == 10)
         kept[f"ranks_{views}"] = evaluation.ranks(found, test.labels).astype(np.int16)
-    run.log_epoch(session.experiment, session.experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10)
+    run.log_epoch(
+        session.experiment, session.experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10
+    )
     save_file(kept, run.folder / "predictions.safetensors")

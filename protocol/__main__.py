@@ -1,4 +1,4 @@
-"""The experiment's own command line: ``python -m protocol photos`` prepares data, ``oracle`` carries out the reference."""
+"""The experiment's own command line: ``python -m protocol photos`` prepares data, ``oracle`` is the reference."""
 
 from pathlib import Path
 from typing import Annotated

@@ -26,7 +26,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch's draws. ``order``: sample at each place; the others by sample: rows, columns, flips (N,), shift (N, 3)."""
+    """One epoch's draws. ``order``: the sample at each place; the others by sample: (N,), ``shifts`` (N, 3)."""
 
     order: np.ndarray
     rows: np.ndarray

@@ -114,17 +114,25 @@ CASES: dict[str, Case] = {
         _photos,
         replace(_photos, name="no-norm", norm=False, why="claim lrn: response norm gains 1.4 points (section 3.3)"),
         replace(_photos, name="no-overlap", pool_window=2, why="claim overlap: z=3 s=2 against z=2 s=2 (section 3.4)"),
-        replace(_photos, name="tanh", activation="tanh", why="claim relu-6x: ReLU learns faster than tanh (section 3.1)"),
+        replace(
+            _photos, name="tanh", activation="tanh", why="claim relu-6x: ReLU learns faster than tanh (section 3.1)"
+        ),
         replace(_photos, name="no-dropout", dropout=False, why="claim dropout-overfit (section 4.2)"),
-        replace(_photos, name="no-decay", decay=False, why="claim decay-train: decay lowers training error (section 5)"),
-        replace(_photos, name="zero-bias", bias_ones=False, why="claim bias-ones: ones speed early learning (section 5)"),
+        replace(
+            _photos, name="no-decay", decay=False, why="claim decay-train: decay lowers training error (section 5)"
+        ),
+        replace(
+            _photos, name="zero-bias", bias_ones=False, why="claim bias-ones: ones speed early learning (section 5)"
+        ),
         replace(
             _photos,
             name="no-crops",
             policy=Policy(crops=False, reflections=False),
             why="claim aug-overfit: without crops the net overfits (section 4.1)",
         ),
-        replace(_photos, name="no-colour", policy=Policy(colour=False), why="claim pca: colour shift gains a point (4.1)"),
+        replace(
+            _photos, name="no-colour", policy=Policy(colour=False), why="claim pca: colour shift gains a point (4.1)"
+        ),
         replace(
             _photos,
             name="tiny",
@@ -192,5 +200,3 @@ def find_case(name: str, *, variant: str | None = None, preset_name: str | None 
 def crop_of(case: Case) -> int:
     """Edge in pixels of what the case's network sees."""
     return case.network().input_shape[1]
-
-

@@ -61,7 +61,9 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
     def command(
         case: Annotated[str, typer.Option(help="The experiment: photos, parity, full, ...")] = "photos",
         variant: Annotated[str | None, typer.Option(help="Another architecture: merged, half, ...")] = None,
-        preset: Annotated[str | None, typer.Option(help="Another reading of the recipe: chm-145, caffe, notes.")] = None,
+        preset: Annotated[
+            str | None, typer.Option(help="Another reading of the recipe: chm-145, caffe, notes.")
+        ] = None,
         placement: Annotated[str, typer.Option(help="How the network lies on devices.")] = "single",
         devices: Annotated[str | None, typer.Option(help="cpu:0,cpu:1 or gpu:0,gpu:1, in order.")] = None,
         data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),

@@ -20,7 +20,7 @@ def test_batches(experiment: Experiment, batch: int) -> Iterator[np.ndarray]:
 
 
 def predict_all(experiment: Experiment, predict: Predict, batch: int, *, ten: bool) -> np.ndarray:
-    """Probabilities (test images, classes), averaged over the views (section 4.1: the softmax outputs, not the logits)."""
+    """Probabilities (test images, classes), averaged over the views (section 4.1: softmax outputs, not logits)."""
     parts = []
     for samples in test_batches(experiment, batch):
         views = experiment.test_views(samples, ten=ten)
@@ -29,9 +29,9 @@ def predict_all(experiment: Experiment, predict: Predict, batch: int, *, ten: bo
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes are put before the right one, int64 (images,); ties count against it."""
+    """How many classes are put before the right one, int64 (images,); ties count against it, and so does NaN."""
     right = probabilities[np.arange(len(labels)), labels]
-    return (probabilities >= right[:, None]).sum(axis=1) - 1
+    return (~(probabilities < right[:, None])).sum(axis=1) - 1
 
 
 def errors(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -71,12 +71,12 @@ def train(
     """
     network, case = experiment.network, experiment.case
     start = experiment.weights()
-    weights = {name: value.astype(dtype) for name, value in start.items()}
+    weights: Arrays = {name: value.astype(dtype) for name, value in start.items()}
     momentum = {name: np.zeros_like(value) for name, value in weights.items()}
     seen, choices = Probe(), []
     for step in range(steps):
         samples = experiment.samples(step)
-        images = perturbed(experiment.images(step, samples), perturbation).astype(dtype)
+        images: np.ndarray = perturbed(experiment.images(step, samples), perturbation).astype(dtype)
         run = Pass(
             weights,
             dropout.masks(network, experiment.seed, step, 0, case.batch),

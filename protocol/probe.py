@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from protocol.errors import Misuse
 from protocol.random_bits import Purpose, below, words
 
-SAMPLED = 2048  # entries kept of each tensor, to compare backends with each other
+SAMPLED = 1024  # entries kept of each tensor, to compare backends with each other
 
 
 @dataclass
@@ -101,9 +101,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read a safetensors file whole.
 
     Raises:
-        Misuse: it is absent.
+        Misuse: it is absent or damaged.
     """
     if not path.is_file():
         raise Misuse(f"there is no {path}; the oracle writes it: python -m protocol oracle")
-    with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise Misuse(f"{path} is damaged ({error})") from None

@@ -57,7 +57,8 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
         case: Job("oracle", "oracle", case, 60, extra=(), precision="fp32") for case in ("parity", "parity-paper")
     }
     variants = {
-        variant: Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step) for variant in ("merged", "half")
+        variant: Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
+        for variant in ("merged", "half")
     }
     jobs = [*oracles.values(), *variants.values(), Job("oracle", "oracle", "photos", 90)]
     for backend in backends:

@@ -1,14 +1,14 @@
 """A run's folder: what is in it, written whole or not at all, read strictly.
 
-    record.json               what was run, on what, and how it ended (:class:`Record`)
-    steps.csv                 step, epoch, loss, rate, images_per_second, error (share of wrong first guesses)
-    epochs.csv                epoch, train_loss, train_error, validation_loss, top1_error, top5_error, views
-    memory.csv                device, kind, predicted_bytes, measured_bytes, method
-    timings.csv               step, device, phase, seconds: raw samples
-    predictions.safetensors   per test image: label, tile, and the rank its label got, by number of views
-    features.safetensors      conv1's kernels
-    weights.safetensors       every parameter, canonical names
-    state/step-000050/        the training state after 50 steps (:mod:`protocol.state`)
+record.json               what was run, on what, and how it ended (:class:`Record`)
+steps.csv                 step, epoch, loss, rate, images_per_second, error (share of wrong first guesses)
+epochs.csv                epoch, train_loss, train_error, validation_loss, top1_error, top5_error, views
+memory.csv                device, kind, predicted_bytes, measured_bytes, method
+timings.csv               step, device, phase, seconds: raw samples
+predictions.safetensors   per test image: label, tile, and the rank its label got, by number of views
+features.safetensors      conv1's kernels
+weights.safetensors       every parameter, canonical names
+state/step-000050/        the training state after 50 steps (:mod:`protocol.state`)
 """
 
 import csv
@@ -35,7 +35,8 @@ Row = Mapping[str, Any]
 class Record(BaseModel):
     """``record.json``. Holds no host name, no user name and no absolute path."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A distance may be infinite, which JSON proper has no word for.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     version: int = VERSION
     kind: Literal["train", "parity", "bench", "oracle"]

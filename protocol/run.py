@@ -69,6 +69,8 @@ class Run:
         ``write``: this process keeps the record and clears the folder of what a killed run left half-written.
         """
         if write:
+            if latest is None:
+                state.discard_states(self.folder)
             state.discard_drafts(self.folder)
             write_record(self.folder, self.record)
         if latest is None:
@@ -174,8 +176,6 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | N
     return finished[-1]
 
 
-
-
 def saved_weights(folder: Path, network: Network) -> dict[str, np.ndarray]:
     """The weights of a finished run.
 
@@ -197,5 +197,7 @@ def oracle_of(request: Request) -> Path:
         raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/parity/single/seed0")
     experiment = open_experiment(request.case, request.data, request.seed)
     if read_record(request.oracle).plan_hash != experiment.plan_hash():
-        raise Misuse(f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth")
+        raise Misuse(
+            f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth"
+        )
     return request.oracle

@@ -28,7 +28,8 @@ NAME = re.compile(r"step-(\d+)")
 class Progress(BaseModel):
     """``state.json``. Dropout masks, samples and rates follow from ``step`` and ``seed``."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A run that has diverged logs losses that are no numbers; they come back as such.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     step: int
     seed: int
@@ -69,12 +70,21 @@ def publish(run: Path, progress: Progress) -> None:
 
 def states(run: Path) -> list[Path]:
     """Finished states of a run, oldest first."""
-    return sorted(path for path in (run / "state").glob("step-*") if NAME.fullmatch(path.name))
+    found = [path for path in (run / "state").glob("step-*") if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def discard_drafts(run: Path) -> None:
     for draft in (run / "state").glob(".step-*"):
         shutil.rmtree(draft)
+
+
+def discard_states(run: Path) -> None:
+    """Drop all states, so that a run from the start is not taken for the one before it."""
+    discard_drafts(run)
+    for old in states(run):
+        os.rename(old, old.with_name(f".{old.name}"))
+    discard_drafts(run)
 
 
 def read_progress(state: Path) -> Progress:

@@ -127,7 +127,7 @@ def prepare(folder: Path, edition: Edition) -> Manifest:
 
 
 def colour_statistics(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Share of test crops recognised from the mean and deviation of each colour alone, by a linear classifier and a forest.
+    """Share of test crops that a linear classifier and a forest recognise from each colour's mean and deviation alone.
 
     What a network must beat to show that it sees more than colour.
     """

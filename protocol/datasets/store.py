@@ -1,11 +1,11 @@
 """A prepared data set on disk: uint8 images and labels, the training set's mean image and principal colours.
 
-    store.json          version, name, classes, edge, counts, a SHA-256 of every other file, what was measured on it
-    train_images.npy    (N, edge, edge, 3) uint8        test_images.npy
-    train_labels.npy    (N,) int64                      test_labels.npy
-    train_tiles.npy     (N,) int64: where a sample came from, the unit images cluster by
-    mean.npy            (edge, edge, 3) float32, 0-255
-    components.npy      (3, 3) float64, rows p_i        variances.npy (3,) float64, lambda_i, both of RGB 0-255
+store.json          version, name, classes, edge, counts, a SHA-256 of every other file, what was measured on it
+train_images.npy    (N, edge, edge, 3) uint8        test_images.npy
+train_labels.npy    (N,) int64                      test_labels.npy
+train_tiles.npy     (N,) int64: where a sample came from, the unit images cluster by
+mean.npy            (edge, edge, 3) float32, 0-255
+components.npy      (3, 3) float64, rows p_i        variances.npy (3,) float64, lambda_i, both of RGB 0-255
 """
 
 import hashlib
@@ -90,7 +90,9 @@ def read_manifest(folder: Path) -> Manifest:
             raise Misuse(f"{path} has version {version}; this project reads version {VERSION}: prepare the store again")
         return Manifest.model_validate(content)
     except (ValueError, ValidationError, AttributeError) as error:
-        raise Misuse(f"{path} is damaged ({str(error).splitlines()[0]}): delete the folder and prepare it again") from error
+        raise Misuse(
+            f"{path} is damaged ({str(error).splitlines()[0]}): delete the folder and prepare it again"
+        ) from error
 
 
 def open_store(folder: Path, *, verify: bool = True) -> Store:
@@ -164,5 +166,3 @@ def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(3), largest])[:, None]
     return (total / len(images)).astype(np.float32), components, np.maximum(variances[::-1], 0)
-
-

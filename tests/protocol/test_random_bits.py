@@ -70,7 +70,9 @@ def test_blocks_join_without_a_gap(seed: int, purpose: Purpose, block: int, bloc
 
 
 def test_every_part_of_the_key_gives_other_words() -> None:
-    keys: list[Key] = [(seed, purpose, 0, (a, b)) for seed in (0, 1) for purpose in Purpose for a in (0, 1) for b in (0, 1)]
+    keys: list[Key] = [
+        (seed, purpose, 0, (a, b)) for seed in (0, 1) for purpose in Purpose for a in (0, 1) for b in (0, 1)
+    ]
     drawn = np.concatenate([draw(key, 8) for key in keys])
     assert len(np.unique(drawn)) == len(drawn)
 

@@ -209,7 +209,9 @@ def test_cross_entropy_is_the_mean_of_minus_log_softmax() -> None:
     generator = np.random.default_rng(9)
     logits, labels = generator.normal(size=(5, 7)), np.array([0, 6, 3, 3, 1])
     loss, gradient = cross_entropy(logits, labels)
-    expected = -np.mean([np.log(np.exp(row[label]) / np.exp(row).sum()) for row, label in zip(logits, labels, strict=True)])
+    expected = -np.mean(
+        [np.log(np.exp(row[label]) / np.exp(row).sum()) for row, label in zip(logits, labels, strict=True)]
+    )
     assert loss == pytest.approx(expected, rel=1e-14)
     assert close(gradient, differences(lambda: cross_entropy(logits, labels)[0], logits))
     assert np.allclose(gradient.sum(axis=1), 0, atol=1e-16)

@@ -1,0 +1,106 @@
+"""The training state on disk: published whole, read strictly."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from protocol import state
+from protocol.state import Progress
+from tests.refusals import refused
+
+
+def progress(step: int, loss: float = 0.5) -> Progress:
+    return Progress(step=step, seed=0, plan_hash="abc", steps=[{"step": step, "loss": loss}], epochs=[])
+
+
+def publish(run: Path, step: int) -> Path:
+    """A state in two shards."""
+    draft = state.draft_of(run, step)
+    state.write_shard(draft, 0, {"a": np.full((2, 3), step, np.float32)})
+    state.write_shard(draft, 1, {"b": np.full(4, -step, np.float32)})
+    state.publish(run, progress(step))
+    return run / "state" / f"step-{step:06d}"
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "state").iterdir())
+
+
+def test_the_last_two_states_are_kept(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        publish(tmp_path, step)
+    assert names(tmp_path) == ["step-000004", "step-000006"]
+    latest = state.states(tmp_path)[-1]
+    assert state.read_progress(latest) == progress(6)
+    found = state.read_tensors(latest, {"a": (2, 3), "b": (4,)})
+    assert (found["a"] == 6).all()
+    assert (found["b"] == -6).all()
+
+
+def test_states_are_ordered_by_number_however_many_digits_it_has(tmp_path: Path) -> None:
+    publish(tmp_path, 999_999)
+    publish(tmp_path, 1_000_000)
+    assert [path.name for path in state.states(tmp_path)] == ["step-999999", "step-1000000"]
+
+
+def test_a_draft_is_no_state_and_is_discarded(tmp_path: Path) -> None:
+    finished = publish(tmp_path, 2)
+    state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.zeros(1)})
+    assert state.states(tmp_path) == [finished]
+    state.discard_drafts(tmp_path)
+    assert names(tmp_path) == ["step-000002"]
+
+
+def test_all_states_can_be_discarded(tmp_path: Path) -> None:
+    publish(tmp_path, 2)
+    publish(tmp_path, 4)
+    state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.zeros(1)})
+    state.discard_states(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_without_states_has_none(tmp_path: Path) -> None:
+    assert state.states(tmp_path) == []
+    state.discard_drafts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e-300])
+def test_losses_come_back_as_they_were_even_of_a_run_that_diverged(tmp_path: Path, loss: float) -> None:
+    state.write_shard(state.draft_of(tmp_path, 1), 0, {})
+    state.publish(tmp_path, progress(1, loss))
+    (row,) = state.read_progress(state.states(tmp_path)[0]).steps
+    assert row["loss"] == pytest.approx(loss, rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 3}', '{"step": "x", "seed": 0}'])
+def test_damaged_progress_is_refused(tmp_path: Path, text: str) -> None:
+    latest = publish(tmp_path, 2)
+    (latest / "state.json").write_text(text)
+    with refused("state.json", "cannot be read"):
+        state.read_progress(latest)
+
+
+def test_absent_progress_is_refused(tmp_path: Path) -> None:
+    with refused("state.json", "cannot be read"):
+        state.read_progress(tmp_path)
+
+
+def test_a_missing_tensor_a_wrong_shape_and_a_damaged_shard_are_refused(tmp_path: Path) -> None:
+    latest = publish(tmp_path, 2)
+    with refused("no tensor c"):
+        state.read_tensors(latest, {"a": (2, 3), "c": (1,)})
+    with refused("holds a of shape (2, 3)", "needs (3, 2)"):
+        state.read_tensors(latest, {"a": (3, 2)})
+    shard = latest / "shard-1.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with refused("shard-1.safetensors", "damaged"):
+        state.read_tensors(latest, {"a": (2, 3)})
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    save_file({"a": np.zeros(2), "b": np.zeros(3)}, tmp_path / "shard-0.safetensors")
+    assert set(state.read_tensors(tmp_path, {"b": (3,)})) == {"b"}

@@ -121,7 +121,7 @@ def audit(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run every environment's tests."""
     shared = ["tests/paper", "tests/protocol"]
-    run(session, "env-compare", "-m", "pytest", *shared, "tests/compare", *session.posargs)
+    run(session, "env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)
     run(session, "env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)
     if MXNET_RUNS_HERE:
         run(session, "env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs)

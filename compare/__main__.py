@@ -13,6 +13,7 @@ from compare import audit as auditing
 from compare import conductor
 from compare.load import load_runs
 from compare.readme import regenerate
+from compare.reference import keep
 from compare.report import parity_sentence, summary
 from protocol.__main__ import photos
 from protocol.command import run
@@ -62,8 +63,9 @@ def audit(
 
 
 @app.command()
-def readme() -> None:
-    """Write README.md's figures anew from results/reference."""
+def reference() -> None:
+    """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
+    keep(RUNS, STORES, REFERENCE.parent)
     regenerate(Path("README.md"), REFERENCE)
 
 

@@ -10,7 +10,7 @@ from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.files import write_text
 
-BEGIN = "<!-- generated from results/reference by: nox -s compare -- readme -->\n"
+BEGIN = "<!-- generated from results/reference by: nox -s compare -- reference -->\n"
 END = "<!-- end -->\n"
 
 

@@ -62,6 +62,10 @@ class Evidence:
 Rule = Callable[[Evidence, Claim], Finding]
 RULES: dict[str, Rule] = {}
 PAPER = PRESETS["paper"]
+AT_FULL_SCALE = (
+    "nox -s prepare -- imagenet --train FOLDER --validation FOLDER, then "
+    "nox -s deepspeed -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
+)
 TWO_COLUMN, HALF, MERGED = (network(name, PAPER) for name in ("two_column", "half", "merged"))
 
 
@@ -101,9 +105,11 @@ def _untested(claim: Claim) -> Finding:
         "F": "needs ImageNet and accelerators",
         "T": "needs runs over many seeds that this profile does not make",
         "shown": "shown, not scored",
+        "measured": "needs a bench run of each backend",
     }
-    reason = next(reasons[letter] for letter in ("F", "T", "shown") if letter in claim.tests)
-    return Finding(Verdict.NOT_TESTED, reason=reason, test_further=claim.how)
+    kind = next(letter for letter in reasons if letter in claim.tests)
+    further = {"F": f"{claim.how} {AT_FULL_SCALE}", "measured": "nox -s audit"}.get(kind, claim.how)
+    return Finding(Verdict.NOT_TESTED, reason=reasons[kind], test_further=further)
 
 
 # --- exact claims ---------------------------------------------------------------------------------------------------
@@ -346,7 +352,7 @@ def _trained(evidence: Evidence, claim: Claim) -> Finding:
         "likewise deepspeed, for K = 1 to 10"
     )
     if "F" in claim.tests:
-        further += "; at the paper's scale: ImageNet on accelerators"
+        further += f"; at the paper's scale: {AT_FULL_SCALE}"
     if len(effects) < 2:
         reason = "needs paired runs of three seeds or more in both backends, which this profile does not make"
         return Finding(Verdict.NOT_TESTED, reason=reason, test_further=further)

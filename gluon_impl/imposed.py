@@ -21,7 +21,7 @@ class ImposedReLU(gluon.HybridBlock):
     def impose(self, layer: Layer, chosen: np.ndarray) -> None:
         self.choice.set_data(mx.nd.array(chosen, dtype=self.choice.dtype))
 
-    def hybrid_forward(self, F, x, choice):  # noqa: N803 (Gluon's own name)
+    def hybrid_forward(self, F, x, choice):
         return x * choice
 
 
@@ -43,7 +43,7 @@ class ImposedPool(gluon.HybridBlock):
     def cast(self, dtype: str) -> None:
         """Indices stay whole numbers in every precision."""
 
-    def hybrid_forward(self, F, x, choice):  # noqa: N803 (Gluon's own name)
+    def hybrid_forward(self, F, x, choice):
         return F.take(F.reshape(x, (-1,)), choice)
 
 

@@ -95,7 +95,7 @@ def _norm(layer: Norm, share: Share) -> gluon.HybridBlock:
 def _spatial_norm(layer: SpatialNorm, share: Share) -> gluon.HybridBlock:
     size, factor = layer.size, layer.scale / layer.size**2
 
-    def norm(F, x):  # noqa: N803 (Gluon's own name)
+    def norm(F, x):
         total = F.Pooling(F.square(x), kernel=(size, size), pad=(size // 2, size // 2), pool_type="sum")
         return x * (layer.k + factor * total) ** -layer.beta
 

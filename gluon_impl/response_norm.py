@@ -78,7 +78,7 @@ class ResponseNorm(gluon.HybridBlock):
         band = (distance <= self.scale.size // 2).astype(dtype)
         return np.tile(band, (self.groups, 1)).reshape(self.maps, run, 1, 1)
 
-    def hybrid_forward(self, F, x, window=None):  # noqa: N803 (Gluon's own name)
+    def hybrid_forward(self, F, x, window=None):
         scale = self.scale
         if self.compiled:
             return F.response_norm(

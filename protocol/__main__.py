@@ -32,5 +32,18 @@ def photos(
             log(f"{folder}: {manifest.counts['train']} training and {manifest.counts['test']} test images")
 
 
+@app.command()
+def imagenet(
+    train: Annotated[Path, typer.Option(help="Folder of training JPEGs, one folder a class.")],
+    validation: Annotated[Path, typer.Option(help="The same of validation JPEGs.")],
+    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = Path("results/stores"),
+) -> None:
+    """Prepare ImageNet from folders of JPEGs, at 256 x 256."""
+    from protocol.datasets.imagenet import prepare
+
+    manifest = prepare(data / "imagenet", train, validation)
+    log(f"{data / 'imagenet'}: {manifest.counts['train']} training and {manifest.counts['test']} validation images")
+
+
 if __name__ == "__main__":
     run(app)

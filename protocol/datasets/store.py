@@ -128,23 +128,31 @@ def write_store(
     source: str,
     colour_statistics: dict[str, float],
 ) -> Manifest:
-    """Add the training set's statistics to ``arrays`` (images, labels, tiles of both parts) and write a store."""
-    mean, components, variances = statistics(arrays["train_images"])
-    everything = {**arrays, "mean": mean, "components": components, "variances": variances}
-    with new_folder(folder) as temporary:
-        for key, array in everything.items():
-            np.save(temporary / f"{key}.npy", array, allow_pickle=False)
-        manifest = Manifest(
-            version=VERSION,
-            name=name,
-            classes=classes,
-            edge=int(arrays["train_images"].shape[1]),
-            counts={part: len(arrays[f"{part}_labels"]) for part in ("train", "test")},
-            sha256={f"{key}.npy": digest_file(temporary / f"{key}.npy") for key in everything},
-            colour_statistics=colour_statistics,
-            source=source,
-        )
-        (temporary / "store.json").write_text(manifest.model_dump_json(indent=1) + "\n")
+    """Write a store of ``arrays``: images, labels and tiles of both parts."""
+    with new_folder(folder) as draft:
+        for key, array in arrays.items():
+            np.save(draft / f"{key}.npy", array, allow_pickle=False)
+        return seal(draft, name, classes, source=source, colour_statistics=colour_statistics)
+
+
+def seal(
+    draft: Path, name: str, classes: list[str], *, source: str, colour_statistics: dict[str, float]
+) -> Manifest:
+    """Add the training set's statistics and the manifest to a folder that holds both parts' arrays."""
+    images = np.load(draft / "train_images.npy", mmap_mode="r", allow_pickle=False)
+    for key, array in zip(("mean", "components", "variances"), statistics(images), strict=True):
+        np.save(draft / f"{key}.npy", array, allow_pickle=False)
+    manifest = Manifest(
+        version=VERSION,
+        name=name,
+        classes=classes,
+        edge=int(images.shape[1]),
+        counts={part: len(np.load(draft / f"{part}_labels.npy", mmap_mode="r")) for part in ("train", "test")},
+        sha256={path.name: digest_file(path) for path in sorted(draft.glob("*.npy"))},
+        colour_statistics=colour_statistics,
+        source=source,
+    )
+    (draft / "store.json").write_text(manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 

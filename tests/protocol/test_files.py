@@ -50,7 +50,6 @@ def test_a_folder_whose_block_fails_leaves_the_old(tmp_path: Path, error: type[B
     with new_folder(target) as draft:
         (draft / "old").touch()
 
-
     def fail() -> None:
         with new_folder(target) as draft:
             (draft / "new").touch()

@@ -97,5 +97,5 @@ def test_a_store_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -
 
 def test_nothing_is_unpickled(folder: Path) -> None:
     np.save(folder / "mean.npy", np.array([{"code": 1}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="pickle|Python objects"):
+    with pytest.raises(ValueError, match=r"pickle|Python objects"):
         open_store(folder, verify=False)

@@ -1,0 +1,90 @@
+"""Jobs are run once, failures are told, and misuse ends with status 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compare import conductor
+from protocol.errors import Misuse
+from protocol.profiles import PROFILES, Job
+from protocol.record import Record, current_commit, write_record
+
+PROJECT = Path(__file__).parents[2]
+JOB = Job("gluon", "bench", "full", 1)
+
+
+def finished(job: Job, **changes: str) -> Record:
+    fields = {"kind": "bench", "status": "finished", "commit": current_commit(), **changes}
+    return Record(
+        backend=job.backend,
+        placement=job.placement,
+        devices=["cpu:0"],
+        case={},
+        seed=0,
+        precision="fp32",
+        threads=1,
+        plan_hash="",
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "done"), [({}, True), ({"status": "interrupted"}, False), ({"commit": "another"}, False)]
+)
+def test_a_job_is_done_once_finished_by_this_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], done: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not conductor.is_done(JOB, current_commit())
+    write_record(JOB.folder, finished(JOB, **changes))
+    assert conductor.is_done(JOB, current_commit()) is done
+
+
+def test_a_failed_job_is_reported_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conductor, "LOGS", tmp_path / "logs")
+    failing = tmp_path / "failing"
+    failing.write_text("#!/bin/sh\necho what went wrong\nexit 3\n")
+    failing.chmod(0o755)
+    jobs = [JOB, Job("deepspeed", "bench", "full", 1)]
+    failed, _ = conductor.carry_out(jobs, {"gluon": str(failing), "deepspeed": "/bin/true"}, tmp_path)
+    assert failed == [JOB]
+    assert "what went wrong" in capsys.readouterr().err
+
+
+def test_interpreters_must_exist() -> None:
+    with pytest.raises(Misuse, match="no backend is named"):
+        conductor.interpreters_of(None, None)
+    with pytest.raises(Misuse, match="nowhere"):
+        conductor.interpreters_of(Path("/nowhere/python"), None)
+
+
+def test_no_two_jobs_of_a_profile_share_a_folder() -> None:
+    for profile in PROFILES.values():
+        folders = [job.folder for job in profile(("gluon", "deepspeed"))]
+        assert len(folders) == len(set(folders))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["audit", "--runs", "absent"], "no runs in absent"),
+        (["run", "--profile", "huge"], "no profile 'huge'"),
+        (["frobnicate"], "frobnicate"),
+        (["audit", "--nonsense"], "nonsense"),
+    ],
+)
+def test_misuse_is_one_sentence_and_status_2(tmp_path: Path, arguments: list[str], says: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "compare", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

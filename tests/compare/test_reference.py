@@ -1,0 +1,83 @@
+"""The committed reference, and every figure in README.md, follow from the committed records."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from compare import audit
+from compare.load import load_runs
+from compare.readme import BEGIN, END, block, read_tables, with_block
+from compare.tables import COLUMNS
+from protocol.errors import Misuse
+
+PROJECT = Path(__file__).parents[2]
+REFERENCE = PROJECT / "results" / "reference"
+LARGEST = 20 * 2**20
+
+
+@pytest.fixture(scope="module")
+def rebuilt() -> dict[str, pd.DataFrame]:
+    return audit.build(load_runs(REFERENCE / "runs"), REFERENCE / "stores")
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_tables_follow_from_the_committed_records(
+    name: str, rebuilt: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    from compare import tables
+
+    table = rebuilt[name]
+    tables.write(tmp_path, name, table.astype(object).where(table.notna(), None).to_dict("records"))
+    committed, again = (pd.read_csv(path / f"{name}.csv") for path in (REFERENCE / "audit", tmp_path))
+    assert_frame_equal(again, committed, check_exact=False, rtol=1e-9)
+
+
+def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    readme = (PROJECT / "README.md").read_text()
+    assert readme == with_block(readme, block(Path("results/reference/audit")))
+
+
+def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:
+    tables = read_tables(REFERENCE / "audit")
+    for name, table in tables.items():
+        if name == "scaling":
+            table.loc[0, "images_per_second"] += 1
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    assert block(tmp_path).replace(tmp_path.as_posix(), "") != block(REFERENCE / "audit").replace(
+        (REFERENCE / "audit").as_posix(), ""
+    )
+
+
+def test_a_readme_without_markers_is_refused() -> None:
+    with pytest.raises(Misuse, match="markers"):
+        with_block("no markers here", "text")
+    assert with_block(f"a{BEGIN}old{END}b", "new\n") == f"a{BEGIN}\nnew\n{END}b"
+
+
+def test_the_reference_is_small_and_holds_no_full_weights() -> None:
+    files = [path for path in REFERENCE.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < LARGEST
+    assert not [path for path in files if path.name in ("weights.safetensors", "tensors.safetensors")]
+
+
+def test_every_parity_rung_of_the_reference_holds() -> None:
+    parity = pd.read_csv(REFERENCE / "audit" / "parity.csv")
+    assert parity["agrees"].all()
+    for backend, placements in (("gluon", ("single", "columns")), ("deepspeed", ("single", "stages"))):
+        for placement in placements:
+            rungs = set(parity.loc[parity["left"] == f"{backend} {placement}", "rung"])
+            assert {"counts", "fp64", "imposed", "free"} <= rungs
+
+
+def test_both_backends_of_the_reference_see_more_than_colour() -> None:
+    bar = pd.read_csv(REFERENCE / "audit" / "colour_bar.csv")
+    assert set(bar["backend"]) == {"gluon", "deepspeed"}
+    assert (bar["accuracy"] >= bar["linear"] + 0.10).all()
+
+
+def test_the_slower_stage_of_the_reference_does_at_most_57_per_cent() -> None:
+    stages = pd.read_csv(REFERENCE / "audit" / "stages.csv")
+    assert stages.loc[stages["batch"] == 128, "share"].max() <= 0.57

@@ -1,0 +1,186 @@
+"""The pipeline stages against the oracle: logits, loss and every gradient, in every reading and placement."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepspeed_impl import placement as placements
+from deepspeed_impl.feed import micro_batches
+from deepspeed_impl.imposed import impose, make_imposed
+from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
+from paper.architecture import Network, network
+from paper.recipe import PRESETS
+from protocol.cases import Case
+from tests.backends import ABLATIONS, BATCH, SEED, TOLERANCE, VARIANTS, Answer, apart, ask, oracle, tiny, too_far
+
+# Placement and micro-batch.
+PLACEMENTS = [("single", None), ("stages", None), ("stages", 2), ("single", 4)]
+READINGS = [(preset, place) for preset in PRESETS for place in ("single", "stages")]
+
+
+def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
+    """The stages of a pipeline, without an engine around them."""
+    pipeline = placements.plan(table, placement, BATCH, micro)
+    cut = Slice(SEED, pipeline.micro_batch, BATCH // pipeline.micro_batch)
+    return [Stage(part, cut, make_imposed if imposed else make_module) for part in pipeline.stages]
+
+
+def answer(stages: list[Stage], case: Case, dtype: str) -> Answer:
+    """Carry out the step that :func:`tests.backends.ask` asks for, micro-batch after micro-batch, as an engine does."""
+    question, precision = ask(case), getattr(torch, dtype)
+    for stage in stages:
+        stage.to(precision)
+        stage.load(question.weights)
+    size = placements_size(stages)
+    logits, losses = [], []
+    for images, labels in micro_batches(question.images, question.labels, size, precision):
+        assert images is not None
+        values, sent = images, []
+        for stage in stages:
+            received = values.detach().requires_grad_()
+            values = stage(received)
+            sent.append((received, values))
+        loss = Loss()(values, labels) * (size / BATCH)
+        (gradient,) = torch.autograd.grad(loss, values, retain_graph=True)
+        logits.append(values.detach().numpy())
+        losses.append(float(loss))
+        for received, values in reversed(sent):
+            values.backward(gradient)
+            assert received.grad is not None
+            gradient = received.grad
+    gradients = {}
+    for stage in stages:
+        for name, parameter in stage.canonical().items():
+            assert parameter.grad is not None
+            assert parameter.grad.dtype == precision
+            gradients[name] = parameter.grad.numpy()
+    assert {part.dtype for part in logits} == {np.dtype(dtype)}
+    return Answer(np.concatenate(logits), sum(losses), gradients)
+
+
+def placements_size(stages: list[Stage]) -> int:
+    """The micro-batch that stages were built for."""
+    sizes = {module.micro.size for stage in stages for module in stage.modules() if isinstance(module, CountedDropout)}
+    return sizes.pop() if sizes else BATCH
+
+
+def distances(
+    case: Case, placement: str, dtype: str, *, micro: int | None = None, imposed: bool = False
+) -> dict[str, float]:
+    truth, choices = oracle(case)
+    stages = build(case.network(), placement, micro, imposed=imposed)
+    if imposed:
+        for stage in stages:
+            impose(stage, choices)
+    return apart(answer(stages, case, dtype), truth)
+
+
+@pytest.mark.parametrize(("preset", "placement"), READINGS)
+def test_every_reading_agrees_with_the_oracle_in_float64(preset: str, placement: str) -> None:
+    assert too_far(distances(tiny(preset=preset), placement, "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize(("preset", "placement"), READINGS)
+def test_every_reading_agrees_with_the_oracle_in_float32_with_its_choices(preset: str, placement: str) -> None:
+    assert too_far(distances(tiny(preset=preset), placement, "float32", imposed=True), TOLERANCE["float32"]) == {}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_agrees_with_the_oracle(variant: str) -> None:
+    assert too_far(distances(tiny(variant=variant), "stages", "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_ablation_agrees_with_the_oracle(ablation: str) -> None:
+    assert too_far(distances(tiny(ablation=ablation), "stages", "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize("imposed", [True, False])
+@pytest.mark.parametrize(("placement", "micro"), PLACEMENTS)
+def test_the_cut_and_the_micro_batch_change_nothing(placement: str, micro: int | None, imposed: bool) -> None:
+    found = distances(tiny(), placement, "float64", micro=micro, imposed=imposed)
+    assert too_far(found, TOLERANCE["float64"]) == {}
+
+
+def test_without_training_the_units_are_halved() -> None:
+    question = ask(tiny())
+    (stage,) = build(question.network, "single")
+    stage.load(question.weights)
+    images = torch.from_numpy(question.images)
+    tested = stage.eval()(images)
+    for name in ("drop6", "drop7"):
+        setattr(stage, name, torch.nn.Identity())
+        # Half of a layer's output is the next one's weights halved.
+        getattr(stage, name.replace("drop6", "fc7").replace("drop7", "fc8"))[1].weight.data *= 0.5
+    assert torch.allclose(tested, stage(images), rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_does_not_count_and_training_does() -> None:
+    (stage,) = build(ask(tiny()).network, "single", micro=4)
+    counters = [module for module in stage.modules() if isinstance(module, CountedDropout)]
+    images = torch.zeros(4, 3, 31, 31)
+    stage.eval()(images)
+    assert [counter.seen for counter in counters] == [0, 0]
+    stage.train()(images)
+    stage.eval()(images)
+    stage.train()(images)
+    assert [counter.seen for counter in counters] == [2, 2]
+    stage.count_from(7)
+    assert [counter.seen for counter in counters] == [14, 14]
+
+
+def with_maps_before_conv3(change: object) -> dict[str, float]:
+    """Distances of a network in which ``change`` is done to what conv3 reads."""
+    case = tiny()
+    stages = build(case.network(), "single")
+    stages[0].conv3.register_forward_pre_hook(change)
+    return apart(answer(stages, case, "float64"), oracle(case)[0])
+
+
+def test_columns_that_do_not_exchange_are_found_out() -> None:
+    def own_maps_alone(module: torch.nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
+        halves = (module.out_channels // 2, module.in_channels // 2)
+        with torch.no_grad():
+            module.weight[: halves[0], halves[1] :] = 0
+            module.weight[halves[0] :, : halves[1]] = 0
+
+    assert too_far(with_maps_before_conv3(own_maps_alone), 0.01) != {}
+
+
+def test_columns_that_are_swapped_are_found_out() -> None:
+    def swapped(module: torch.nn.Conv2d, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0].roll(module.in_channels // 2, dims=1),)
+
+    assert too_far(with_maps_before_conv3(swapped), 0.01) != {}
+
+
+def test_another_places_mask_is_found_out() -> None:
+    case = tiny()
+    stages = build(case.network(), "single")
+    stages[0].count_from(1)
+    assert too_far(apart(answer(stages, case, "float64"), oracle(case)[0]), 0.01) != {}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"), [("two_column", 60_965_224), ("merged", 62_378_344), ("half", 59_798_312)]
+)
+@pytest.mark.parametrize("placement", ["single", "stages"])
+def test_the_full_size_parameters_are_shared_out_without_rest(variant: str, placement: str, expected: int) -> None:
+    with torch.device("meta"):
+        stages = build(network(variant, PRESETS["paper"]), placement)
+    held = [stage.canonical() for stage in stages]
+    assert sum(parameter.numel() for part in held for parameter in part.values()) == expected
+    names = [name for part in held for name in part]
+    assert names == list(network(variant, PRESETS["paper"]).parameter_shapes())
+
+
+@pytest.mark.parametrize("placement", ["single", "stages"])
+@pytest.mark.parametrize("variant", ["two_column", "cross_at="])
+def test_what_is_loaded_is_read_back(variant: str, placement: str) -> None:
+    question = ask(tiny(variant=variant))
+    found = {}
+    for stage in build(question.network, placement):
+        stage.load(question.weights)
+        found |= {name: value.detach().numpy() for name, value in stage.canonical().items()}
+    assert list(found) == list(question.network.parameter_shapes())
+    assert all(np.array_equal(found[name], value) for name, value in question.weights.items())

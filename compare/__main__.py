@@ -25,6 +25,7 @@ from protocol.request import RUNS
 AUDIT = Path("results/audit")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
+WIDE = 150  # columns, where the output is not a terminal
 STYLES = {"reproduced": "green", "contradicted": "red", "not tested here": "dim"}
 
 app = typer.Typer(
@@ -81,7 +82,17 @@ def _audit(runs: Path, data: Path, out: Path) -> bool:
 
 def _print(verdicts: pd.DataFrame) -> None:
     console = Console()
-    table = Table("claim", "paper", "gluon", "deepspeed", "verdict", box=None, header_style="bold")
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    table = Table(box=None, header_style="bold")
+    for heading, whole in (
+        ("claim", True),
+        ("paper", False),
+        ("gluon", False),
+        ("deepspeed", False),
+        ("verdict", True),
+    ):
+        table.add_column(heading, no_wrap=whole)
     for row in verdicts.fillna("").to_dict("records"):
         style = STYLES.get(row["verdict"], "yellow")
         table.add_row(row["claim"], row["paper"], row["gluon"], row["deepspeed"], f"[{style}]{row['verdict']}[/]")

@@ -34,21 +34,13 @@ def rows(runs: Runs) -> list[Row]:
     return found
 
 
-def bar(found: list[Row], manifest: Manifest) -> list[dict[str, Any]]:
-    """Each baseline run's one-view accuracy at its last epoch beside the colour-statistics classifiers'."""
-    results = []
-    for backend in sorted({row["backend"] for row in found}, reverse=True):
-        one_view = [r for r in found if r["backend"] == backend and r["case"] == "photos" and r["views"] == 1]
-        if not one_view:
-            continue
-        accuracy = 1 - one_view[-1]["top1_error"]
-        colour = manifest.colour_statistics
-        results.append(
-            {
-                "backend": backend,
-                "accuracy": accuracy,
-                **colour,
-                "passes": accuracy >= colour["linear"] + BAR_POINTS,
-            }
-        )
-    return results
+def bar(runs: Runs, manifest: Manifest) -> list[Row]:
+    """The rows of ``colour_bar.csv``: each twin's last one-view accuracy beside the colour-statistics classifiers'."""
+    found: list[Row] = []
+    colour = manifest.colour_statistics
+    for run in runs.twins():
+        epochs = run.table("epochs")
+        accuracy = 1 - float(epochs.loc[epochs["views"] == 1, "top1_error"].iloc[-1])
+        passes = accuracy >= colour["linear"] + BAR_POINTS
+        found.append({"backend": run.record.backend, "accuracy": accuracy, **colour, "passes": passes})
+    return found

@@ -13,11 +13,10 @@ from protocol.files import new_folder
 def build(runs: Runs, data: Path) -> dict[str, pd.DataFrame]:
     """Every table, from this run's records alone."""
     ladder = parity.rows(runs)
-    trained = accuracy.rows(runs)
     found = {
         "parity": ladder,
-        "accuracy": trained,
-        "colour_bar": accuracy.bar(trained, read_manifest(data / "photos-small")),
+        "accuracy": accuracy.rows(runs),
+        "colour_bar": accuracy.bar(runs, read_manifest(data / "photos-small")),
         "memory": memory.rows(runs),
         "scaling": scaling.rows(runs),
         "stages": stages.rows(runs),

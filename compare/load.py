@@ -13,6 +13,8 @@ from protocol.errors import Misuse
 from protocol.probe import read_tensors
 from protocol.record import Record, read_record
 
+TWIN_SEED = 0
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -66,6 +68,11 @@ class Runs:
             for run in self.finished
             if run.record.kind == kind and backend in (None, run.record.backend) and case in (None, run.case)
         ]
+
+    def twins(self) -> list[RunFolder]:
+        """The baseline's run of each backend with the seed they have in common."""
+        baseline = self.of("train", case="photos")
+        return [run for run in baseline if run.variant == "two_column" and run.record.seed == TWIN_SEED]
 
     def backends(self) -> list[str]:
         return sorted({run.record.backend for run in self.finished} - {"oracle"}, reverse=True)

@@ -11,6 +11,7 @@ import seaborn as sns
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.load import Runs
 from compare.scaling import PAPER_DAYS
@@ -24,7 +25,7 @@ DPI = 144
 def training(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     """Loss by step and test error by epoch, both backends; dashed: what colour statistics alone achieve."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for run in runs.of("train", case="photos"):
+    for run in runs.twins():
         steps = run.table("steps")
         colour = PALETTE[run.record.backend]
         left.plot(steps["step"], steps["loss"], color=colour, alpha=0.2, linewidth=0.7)
@@ -36,9 +37,8 @@ def training(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
             one["epoch"] + 1, 100 * one["top1_error"], color=colour, marker="o", markersize=4, label=run.record.backend
         )
     for name, style in (("linear", "--"), ("forest", ":")):
-        if not tables["colour_bar"].empty:
-            error = 100 * (1 - tables["colour_bar"][name].iloc[0])
-            right.axhline(error, color="0.4", linestyle=style, linewidth=1, label=f"colour statistics, {name}")
+        error = 100 * (1 - tables["colour_bar"][name].iloc[0])
+        right.axhline(error, color="0.4", linestyle=style, linewidth=1, label=f"colour statistics, {name}")
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(xlabel="epoch", ylabel="top-1 test error, %", ylim=(0, None))
     left.legend(frameon=False)
@@ -93,12 +93,12 @@ def memory(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     )
     sns.barplot(fits, y="where", x="gib", hue="policy", palette=["#8d99ae", "#2b2d42"], ax=right)
     right.axvline(3, color=PALETTE["deepspeed"], linewidth=1.5)
-    right.text(
-        2.97, 0.02, "3 GiB", rotation=90, ha="right", va="bottom", transform=right.get_xaxis_transform(), fontsize=8
-    )
+    right.text(2.95, 0.98, "3 GiB", ha="right", va="top", transform=right.get_xaxis_transform(), fontsize=9)
     right.set(xlabel="GiB, modelled, batch 128", ylabel="", xlim=(0, 3.2))
     right.tick_params(axis="y", labelsize=8)
-    right.legend(frameon=False, title="buffer policy", fontsize=8, title_fontsize=8, loc="lower right")
+    right.legend(
+        frameon=False, title="buffer policy", fontsize=8, title_fontsize=8, loc="lower right", bbox_to_anchor=(0.93, 0)
+    )
     return figure
 
 
@@ -117,7 +117,10 @@ def days(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     axes.set(
         xscale="log", xlabel="days, with the 95 % interval of the speed", yticks=places, yticklabels=table["label"]
     )
-    axes.set_xlim(3, None)
+    axes.set_xlim(4, None)
+    axes.xaxis.set_major_locator(FixedLocator([5, 10, 20, 30, 50, 100, 200, 500, 1000]))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.invert_yaxis()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16))
     return figure
@@ -125,7 +128,7 @@ def days(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
 
 def kernels(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     """conv1's kernels of each trained run, a row for each column ("GPU") of the network."""
-    trained = [run for run in runs.of("train", case="photos") if run.has("features.safetensors")]
+    trained = runs.twins()
     shape = trained[0].tensors("features")["conv1.weight"].shape
     half = shape[0] // 2
     figure, axes = plt.subplots(
@@ -158,7 +161,13 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]
 
 def draw(folder: Path, tables: dict[str, pd.DataFrame], runs: Runs) -> list[str]:
     """Draw every figure there is data for to ``folder``; return their names."""
-    needs = {"training": "accuracy", "parity": "parity", "memory": "memory", "days": "scaling", "kernels": "accuracy"}
+    needs = {
+        "training": "colour_bar",
+        "parity": "parity",
+        "memory": "memory",
+        "days": "scaling",
+        "kernels": "colour_bar",
+    }
     drawn = []
     with sns.axes_style("whitegrid"):
         for name, (_, function) in FIGURES.items():

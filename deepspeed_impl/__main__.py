@@ -4,16 +4,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.command import application, run
+from protocol.command import BACKEND_VERBS, application, run
 from protocol.experiment import open_experiment
 from protocol.request import Request
-
-VERBS = {
-    "train": "Train a case, or go on with it.",
-    "evaluate": "Test a trained run's weights with one view and with ten.",
-    "parity": "Carry out the oracle's steps and measure the distance from it.",
-    "bench": "Measure a training step's time and memory.",
-}
+from protocol.run import check_folders
 
 
 def handler(verb: str) -> Callable[[Request], None]:
@@ -27,11 +21,11 @@ def handler(verb: str) -> Callable[[Request], None]:
             return
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)
-        open_experiment(request.case, request.data, request.seed)
+        check_folders(verb, request, open_experiment(request.case, request.data, request.seed))
         launch.launch(verb, request, sys.argv[2:])
 
     return handle
 
 
 if __name__ == "__main__":
-    run(application("deepspeed", {verb: (text, handler(verb)) for verb, text in VERBS.items()}))
+    run(application("deepspeed", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()}))

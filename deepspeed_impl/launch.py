@@ -67,6 +67,9 @@ def die_with_ancestors() -> None:
         ancestors.append(process)
         if process.pid == top:
             break
+    else:
+        # One of them had gone before this rank came to look.
+        os._exit(1)
 
     def watch() -> None:
         while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in ancestors):

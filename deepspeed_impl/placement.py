@@ -7,6 +7,7 @@ from deepspeed.accelerator import get_accelerator
 
 from paper.architecture import Layer, Network, Norm, SpatialNorm, Weighted
 from paper.cost import layer_train_flops, weights
+from protocol.devices import parse
 from protocol.errors import Misuse
 
 PLACEMENTS = {"single": 1, "stages": 2}
@@ -31,26 +32,14 @@ def check_devices(placement: str, devices: list[str]) -> None:
     Raises:
         Misuse: the placement or a device is unknown or absent, or there are too many or too few.
     """
-    if placement not in PLACEMENTS:
-        raise Misuse(f"the deepspeed backend has no placement {placement!r}; it has {', '.join(PLACEMENTS)}")
-    if len(devices) != PLACEMENTS[placement]:
-        raise Misuse(f"placement {placement} takes {PLACEMENTS[placement]} device(s), --devices names {len(devices)}")
     accelerator = get_accelerator()
     here = "cpu" if accelerator.device_name() == "cpu" else "gpu"
-    for place, device in enumerate(devices):
-        kind, _, number = device.partition(":")
-        if kind not in ("cpu", "gpu") or not number.isdecimal():
-            raise Misuse(f"--devices: {device!r} is not a device; write cpu:0 or gpu:0, separated by commas")
-        if kind != here:
-            raise Misuse(
-                f"--devices: there is no {device} here; DeepSpeed's accelerator is {accelerator.device_name()}"
-            )
-        if int(number) != place:
-            raise Misuse(
-                f"--devices: DeepSpeed's launcher numbers its ranks in order, so {device} must be {kind}:{place}"
-            )
-        if kind == "gpu" and int(number) >= accelerator.device_count():
-            raise Misuse(f"--devices: there is no {device} here; DeepSpeed sees {accelerator.device_count()} device(s)")
+    for place, (kind, number) in enumerate(parse("deepspeed", PLACEMENTS, placement, devices)):
+        if kind != here or (kind == "gpu" and number >= accelerator.device_count()):
+            found = f"{accelerator.device_count()} of {accelerator.device_name()}"
+            raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {found}")
+        if number != place:
+            raise Misuse(f"--devices: DeepSpeed's launcher numbers ranks in order: {kind}:{place}, not {kind}:{number}")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,9 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.command import application, run
+from protocol.command import BACKEND_VERBS, application, run
 from protocol.errors import Misuse
 from protocol.request import Request
-
-VERBS = {
-    "train": "Train a case, or go on with it.",
-    "evaluate": "Test a trained run's weights with one view and with ten.",
-    "parity": "Carry out the oracle's steps and measure the distance from it.",
-    "bench": "Measure a training step's time and memory.",
-}
 
 
 def handler(verb: str) -> Callable[[Request], None]:
@@ -40,4 +33,4 @@ def set_threads(request: Request) -> None:
 
 
 if __name__ == "__main__":
-    run(application("gluon", {verb: (text, handler(verb)) for verb, text in VERBS.items()}))
+    run(application("gluon", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()}))

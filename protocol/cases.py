@@ -155,7 +155,7 @@ CASES: dict[str, Case] = {
         replace(
             _parity,
             name="full",
-            epochs=1,
+            epochs=10,
             drops=(),
             batch=32,
             limit=None,

@@ -13,6 +13,12 @@ from protocol.record import log
 from protocol.request import Request, make_request
 
 Handler = Callable[[Request], None]
+BACKEND_VERBS = {
+    "train": "Train a case, or go on with it.",
+    "evaluate": "Test a trained run's weights with one view and with ten.",
+    "parity": "Carry out the oracle's steps and measure the distance from it.",
+    "bench": "Measure a training step's time and memory.",
+}
 
 
 def run(app: typer.Typer) -> None:

@@ -10,7 +10,8 @@ perturbations of the images by one unit in the last place, which make the roundi
 unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
-    free      float32 making its own: a few near-ties fall the other way, and a gradient jumps
+    free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. Which layer's tie falls
+              is luck, so all gradients that ties can reach share the largest one's bound, and so do all weights
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
 """
 
@@ -36,6 +37,9 @@ PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
 ENVELOPE_STEPS = 50
+# Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
+# largest of four draws is about one deviation; four times that leaves one run in some ten thousand outside.
+ENVELOPE_SAFETY = 4.0
 ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
 
 
@@ -106,16 +110,30 @@ def tolerances(experiment: Experiment, steps: int, truth: OracleRun) -> dict[str
             other = train(experiment, steps, np.float32, perturbation=seed, imposed=imposed)
             for name, found in probe.distances(other.probe, expected, start).items():
                 largest[name] = max(largest.get(name, 0.0), found.difference)
+        if rung == "free":
+            _share_bounds(largest)
         floor = len(experiment.network.layers) * FP32_UNIT
         bounds[rung] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
     bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
     return bounds
 
 
+def _share_bounds(largest: dict[str, float]) -> None:
+    """Give every quantity that ReLU's and pooling's choices reach the largest distance of its kind.
+
+    fc8 has no ReLU above it, so no choice reaches its gradient at step 0, nor do choices move the logits by a jump.
+    """
+    for kind in ("gradient.", "weight."):
+        reached = [name for name in largest if name.startswith(kind) and not name.startswith("gradient.fc8.")]
+        bound = max(largest[name] for name in reached)
+        largest.update(dict.fromkeys(reached, bound))
+
+
 def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
     """Per step: the float64 loss, and the bounds within which float32 runs of the same seed should stay.
 
-    The bounds are ``SAFETY`` times the largest distance of any perturbed float32 run at this or an earlier step.
+    The bounds are ``ENVELOPE_SAFETY`` times the largest distance of any perturbed float32 run at this or an earlier
+    step, and at least one unit roundoff for each layer.
     """
     truth = train(experiment, steps, np.float64, observe=False).probe.losses
     others = [
@@ -125,7 +143,8 @@ def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
     spread = 0.0
     for step, loss in enumerate(truth):
         spread = max(spread, *(abs(other[step] - loss) for other in others))
-        yield {"step": step, "loss": loss, "low": loss - SAFETY * spread, "high": loss + SAFETY * spread}
+        bound = max(ENVELOPE_SAFETY * spread, len(experiment.network.layers) * FP32_UNIT * loss)
+        yield {"step": step, "loss": loss, "low": loss - bound, "high": loss + bound}
 
 
 def choices_by_name(choices: list[Arrays]) -> Arrays:

@@ -9,9 +9,11 @@ and every weight at the end. ``Distances`` compares one with the oracle's, quant
     loss         the largest relative difference over the steps
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -97,16 +99,32 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise Misuse(f"there is no {path}; the oracle writes it: python -m protocol oracle")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except SafetensorError as error:
+        raise Misuse(f"{path} is damaged ({error})") from None
+
+
+def check_tensors(path: Path) -> None:
+    """Look whether a safetensors file is there and whole.
+
+    Raises:
+        Misuse: it is absent or damaged.
+    """
+    with _opened(path):
+        pass
+
+
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read a safetensors file whole.
 
     Raises:
         Misuse: it is absent or damaged.
     """
-    if not path.is_file():
-        raise Misuse(f"there is no {path}; the oracle writes it: python -m protocol oracle")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise Misuse(f"{path} is damaged ({error})") from None
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}

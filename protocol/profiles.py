@@ -6,6 +6,8 @@ from pathlib import Path
 from protocol.cases import find_case
 from protocol.request import default_folder
 
+# The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
+SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
 TWINS = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
 
 
@@ -21,6 +23,7 @@ class Job:
     variant: str | None = None
     precision: str = "fp32"
     imposed: bool = False
+    seed: int = 0
     extra: tuple[str, ...] = ()
     oracle: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -29,12 +32,13 @@ class Job:
     @property
     def folder(self) -> Path:
         case = find_case(self.case, variant=self.variant)
-        folder = default_folder(self.backend, case, self.placement, 0, self.precision, self.imposed)
+        folder = default_folder(self.backend, case, self.placement, self.seed, self.precision, self.imposed)
         return folder.with_name(f"{folder.name}{self.label}")
 
     @property
     def arguments(self) -> list[str]:
         named = [self.verb, "--case", self.case, "--placement", self.placement, "--precision", self.precision]
+        named += ["--seed", str(self.seed)]
         if self.variant:
             named += ["--variant", self.variant]
         if self.oracle:
@@ -47,15 +51,14 @@ class Job:
     def title(self) -> str:
         words = [self.backend, self.verb if self.verb != self.backend else "", self.case, self.variant or ""]
         words += ["" if self.backend == "oracle" else self.placement, self.precision, "imposed" * self.imposed]
+        words.append(f"seed {self.seed}" if self.seed else "")
         return " ".join(filter(None, words))
 
 
 def quick(backends: tuple[str, ...]) -> list[Job]:
     """The default profile: exact claims, parity, one trained network a backend, memory and speed at full size."""
-    one_step = ("--epochs", "1")
-    oracles = {
-        case: Job("oracle", "oracle", case, 60, extra=(), precision="fp32") for case in ("parity", "parity-paper")
-    }
+    one_step, bench = ("--epochs", "1"), ("--steps", "10")
+    oracles = {case: Job("oracle", "oracle", case, 60) for case in ("parity", "parity-paper")}
     variants = {
         variant: Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
         for variant in ("merged", "half")
@@ -76,16 +79,28 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     for backend in backends:
         jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
     for backend in backends:
-        jobs += [Job(backend, "bench", "full", 20, placement) for placement in TWINS[backend]]
-        jobs.append(Job(backend, "bench", "full", 20, variant="merged"))
+        jobs += [Job(backend, "bench", "full", 25, placement, extra=bench) for placement in TWINS[backend]]
+        jobs.append(Job(backend, "bench", "full", 25, variant="merged", extra=bench))
         # One core stands for one GPU: the half net on one, beside the two columns or stages on one each.
         one_core = {"OMP_NUM_THREADS": "1"}
-        jobs.append(Job(backend, "bench", "full", 20, variant="half", environment=one_core))
+        jobs.append(Job(backend, "bench", "full", 25, variant="half", extra=bench, environment=one_core))
     if "deepspeed" in backends:
         # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
-        large = ("--batch", "128", "--steps", "3")
-        jobs.append(Job("deepspeed", "bench", "full", 30, "stages", extra=large, label="-batch128"))
+        large = ("--batch", "128", "--steps", "6")
+        jobs.append(Job("deepspeed", "bench", "full", 40, "stages", extra=large, label="-batch128"))
     return jobs
 
 
-PROFILES = {"quick": quick}
+def standard(backends: tuple[str, ...]) -> list[Job]:
+    """The quick profile, and the claims that train: a few seeds of the baseline and of some changes to it."""
+    jobs = quick(backends)
+    for backend in backends:
+        for seed in SEEDS[backend]:
+            jobs += [
+                Job(backend, "train", "photos", 70, variant=variant, seed=seed) for variant in (None, "merged", "half")
+            ]
+            jobs.append(Job(backend, "train", "no-norm", 60, seed=seed))
+    return jobs
+
+
+PROFILES = {"quick": quick, "standard": standard}

@@ -165,7 +165,7 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | N
     """The state to go on from, if there is one and ``resume`` asks for it.
 
     Raises:
-        Misuse: the state belongs to another experiment: other data, case or seed.
+        Misuse: the state belongs to another experiment (other data, case or seed), or is damaged.
     """
     finished = state.states(folder)
     if not resume or not finished:
@@ -173,6 +173,7 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | N
     progress = state.read_progress(finished[-1])
     if progress.plan_hash != experiment.plan_hash():
         raise Misuse(f"{finished[-1]} belongs to another experiment (other data, case or seed): choose another --out")
+    state.read_tensors(finished[-1], {})
     return finished[-1]
 
 
@@ -191,7 +192,7 @@ def oracle_of(request: Request) -> Path:
     """The folder of the oracle that a parity run is compared with.
 
     Raises:
-        Misuse: none was named, or it carried out another experiment.
+        Misuse: none was named, it carried out another experiment, or what it found is not there.
     """
     if request.oracle is None:
         raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/parity/single/seed0")
@@ -200,4 +201,21 @@ def oracle_of(request: Request) -> Path:
         raise Misuse(
             f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth"
         )
+    needed = ("tensors", "choices") if request.imposed else ("tensors",)
+    for name in needed:
+        probe.check_tensors(request.oracle / f"{name}.safetensors")
     return request.oracle
+
+
+def check_folders(verb: str, request: Request, experiment: Experiment) -> None:
+    """Refuse, before anything is started, what ``verb`` would refuse in the folders that it reads.
+
+    Raises:
+        Misuse: a folder lacks what is needed, is damaged, or belongs to another experiment.
+    """
+    if verb == "train":
+        latest_state(request.out, experiment, request.resume)
+    elif verb == "evaluate":
+        saved_weights(request.out, experiment.network)
+    elif verb == "parity":
+        oracle_of(request)

@@ -1,16 +1,17 @@
 """What the two backends' tests share: the oracle's answer to a training step, and how far another is from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from paper.architecture import Network
+from paper.architecture import Network, Norm
+from paper.recipe import ALL_MAPS, LOCAL, PRESETS, NormScale
 from protocol import dropout
 from protocol.cases import CASES, Case
 from protocol.probe import centred
-from protocol.reference import Arrays, Pass, cross_entropy, forward
+from protocol.reference import Arrays, Pass, carry_out, cross_entropy, forward, update
 from protocol.weights import initial_weights
 
 SEED, BATCH = 5, 8
@@ -92,3 +93,78 @@ def relative(pairs: Mapping[str, tuple[np.ndarray | float, np.ndarray | float]])
 def too_far(distances: Mapping[str, float], tolerance: float) -> dict[str, float]:
     """Those above ``tolerance``, NaN among them; compare with {} so that a failure names them."""
     return {name: value for name, value in distances.items() if not value <= tolerance}
+
+
+# Maps, rows, columns of pixels, groups, and constants: odd sizes, runs shorter than the window, the presets' own.
+NORMS = {
+    "paper": (96, 5, 5, 2, PRESETS["paper"].norm),
+    "chm-145": (32, 7, 3, 2, PRESETS["chm-145"].norm),
+    "caffe": (16, 1, 9, 1, PRESETS["caffe"].norm),
+    "strong": (14, 3, 5, 2, NormScale(alpha=0.3)),
+    "strong, of 3 maps, by a root": (7, 13, 1, 1, NormScale(size=3, alpha=0.4, beta=0.5, k=1.0)),
+    "strong, of 9 maps, wider than a run": (6, 2, 3, 2, NormScale(size=9, alpha=0.2)),
+    "a single map": (1, 17, 19, 1, NormScale(alpha=0.3)),
+}
+
+
+def norm_layer(name: str) -> Norm:
+    maps, rows, columns, groups, scale = NORMS[name]
+    shape = (maps, rows, columns)
+    window = LOCAL if groups > 1 else ALL_MAPS
+    return Norm("norm", shape, shape, groups, replace(scale, window=window))
+
+
+def norm_question(name: str) -> tuple[Arrays, Arrays]:
+    """An input and an output gradient, and the oracle's output and input gradient for them."""
+    layer, generator = norm_layer(name), np.random.default_rng(12)
+    shape = (3, *layer.shape_in)
+    given = {"x": generator.normal(0, 3, shape), "gradient": generator.normal(0, 1, shape)}
+    # Rounded to float32, so that both precisions start from the same numbers.
+    given = {key: value.astype(np.float32).astype(np.float64) for key, value in given.items()}
+    out, backward = carry_out(layer, given["x"], Pass({}))
+    return given, {"out": out, "by x": backward(given["gradient"])}
+
+
+# The rate falls between steps.
+RATES = [0.01] * 4 + [0.001] * 3 + [0.0001] * 3
+
+
+def ten_updates(preset: str, dtype: str) -> tuple[Arrays, list[Arrays], Arrays, Arrays]:
+    """Weights of step 0, ten steps' gradients, and the oracle's weights and momentum after them, in ``dtype``."""
+    weights = {name: value.astype(dtype) for name, value in ask(tiny(preset=preset)).weights.items()}
+    generator = np.random.default_rng(13)
+    gradients = [
+        {name: generator.normal(size=value.shape).astype(dtype) for name, value in weights.items()} for _ in RATES
+    ]
+    moved = {name: value.astype(np.float64) for name, value in weights.items()}
+    momentum = {name: np.zeros_like(value) for name, value in moved.items()}
+    for rate, step in zip(RATES, gradients, strict=True):
+        update(moved, momentum, step, PRESETS[preset], rate)
+    return weights, gradients, moved, momentum
+
+
+def check_updates(preset: str, dtype: str, found: Arrays) -> None:
+    """Compare a backend's weights and momentum (``momentum.X``) after those ten updates with the oracle's."""
+    weights, _, moved, momentum = ten_updates(preset, dtype)
+    assert {value.dtype for value in found.values()} == {np.dtype(dtype)}
+    # A small movement of a float32 weight shows the weight's own rounding.
+    kinds = {
+        "moved": ({name: (found[name] - weights[name], moved[name] - weights[name]) for name in weights}, 100),
+        "momentum": ({name: (found[f"momentum.{name}"], momentum[name]) for name in weights}, 1),
+    }
+    unit = {"float64": 1e-14, "float32": 1e-6}[dtype]
+    for kind, (pairs, units) in kinds.items():
+        assert too_far(relative(pairs), units * unit) == {}, kind
+
+
+_products = np.random.default_rng(14)
+LEFT, RIGHT = (_products.normal(size=(256, 256)).astype(np.float32) for _ in range(2))
+IMAGES = _products.normal(size=(4, 64, 9, 9)).astype(np.float32)
+KERNELS = _products.normal(size=(32, 64, 3, 3)).astype(np.float32)
+
+
+def check_rounding(operation: Callable[[str], np.ndarray]) -> None:
+    """The operation on those arrays must round as float32: bfloat16 would be 2e-3 off, TF32 3e-4."""
+    exact, found = operation("float64"), operation("float32")
+    assert (exact.dtype, found.dtype) == (np.float64, np.float32)
+    assert 1e-9 < relative({"product": (found, exact)})["product"] < 2e-6

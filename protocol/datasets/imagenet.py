@@ -1,6 +1,6 @@
 """ImageNet from folders of JPEGs: the shorter side scaled to 256, the centre 256 x 256 kept (section 2).
 
-    train/n01440764/*.JPEG      validation/n01440764/*.JPEG     one folder a class, the same classes in both
+train/n01440764/*.JPEG      validation/n01440764/*.JPEG     one folder a class, the same classes in both
 """
 
 from collections.abc import Iterator

@@ -135,9 +135,7 @@ def write_store(
         return seal(draft, name, classes, source=source, colour_statistics=colour_statistics)
 
 
-def seal(
-    draft: Path, name: str, classes: list[str], *, source: str, colour_statistics: dict[str, float]
-) -> Manifest:
+def seal(draft: Path, name: str, classes: list[str], *, source: str, colour_statistics: dict[str, float]) -> Manifest:
     """Add the training set's statistics and the manifest to a folder that holds both parts' arrays."""
     images = np.load(draft / "train_images.npy", mmap_mode="r", allow_pickle=False)
     for key, array in zip(("mean", "components", "variances"), statistics(images), strict=True):

@@ -1,5 +1,10 @@
 """The committed reference, and every figure in README.md, follow from the committed records."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +28,7 @@ def rebuilt() -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_tables_follow_from_the_committed_records(
-    name: str, rebuilt: dict[str, pd.DataFrame], tmp_path: Path
-) -> None:
+def test_tables_follow_from_the_committed_records(name: str, rebuilt: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     from compare import tables
 
     table = rebuilt[name]
@@ -81,3 +84,51 @@ def test_both_backends_of_the_reference_see_more_than_colour() -> None:
 def test_the_slower_stage_of_the_reference_does_at_most_57_per_cent() -> None:
     stages = pd.read_csv(REFERENCE / "audit" / "stages.csv")
     assert stages.loc[stages["batch"] == 128, "share"].max() <= 0.57
+
+
+def audit_of(runs: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compare", "audit", "--runs", str(runs), "--data", str(REFERENCE / "stores")]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(
+        [*command, "--out", str(out)], cwd=out.parent, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_audit_says_which_quantity_disagrees(tmp_path: Path) -> None:
+    shutil.copytree(REFERENCE / "runs", tmp_path / "runs")
+    good = audit_of(tmp_path / "runs", tmp_path / "audit")
+    assert good.returncode == 0, good.stderr
+    assert "agree within their tolerances" in good.stderr
+    written = {path.name for path in (tmp_path / "audit").iterdir()}
+    assert {
+        "audit.md",
+        "audit.html",
+        "verdicts.csv",
+        "training.png",
+        "kernels.png",
+        "days.png",
+        "memory.png",
+    } <= written
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert 'src="data:image/png;base64,' in page
+    assert "http" not in page.replace("http-equiv", "")
+
+    path = tmp_path / "runs" / "gluon" / "parity-imposed" / "columns" / "seed0" / "record.json"
+    record = json.loads(path.read_text())
+    record["result"]["distances"]["gradient.conv3.weight"] = 1e-3
+    path.write_text(json.dumps(record))
+    bad = audit_of(tmp_path / "runs", tmp_path / "audit")
+    assert bad.returncode == 1
+    assert "gradient.conv3.weight of gluon columns on rung imposed" in bad.stderr
+
+
+def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "gluon" / "photos" / "columns" / "seed0"
+    shutil.copytree(REFERENCE / "runs" / "gluon" / "photos" / "columns" / "seed0", folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "version": 99}))
+    ended = audit_of(tmp_path / "runs", tmp_path / "audit")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "version 99" in ended.stderr
+    assert not (tmp_path / "audit").exists()

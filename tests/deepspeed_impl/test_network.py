@@ -13,7 +13,7 @@ from paper.recipe import PRESETS
 from protocol.cases import Case
 from tests.backends import ABLATIONS, BATCH, SEED, TOLERANCE, VARIANTS, Answer, apart, ask, oracle, tiny, too_far
 
-# Placement and micro-batch.
+# With the micro-batch that the plan chooses, and with others.
 PLACEMENTS = [("single", None), ("stages", None), ("stages", 2), ("single", 4)]
 READINGS = [(preset, place) for preset in PRESETS for place in ("single", "stages")]
 
@@ -31,7 +31,7 @@ def answer(stages: list[Stage], case: Case, dtype: str) -> Answer:
     for stage in stages:
         stage.to(precision)
         stage.load(question.weights)
-    size = placements_size(stages)
+    size = micro_batch_of(stages)
     logits, losses = [], []
     for images, labels in micro_batches(question.images, question.labels, size, precision):
         assert images is not None
@@ -58,7 +58,7 @@ def answer(stages: list[Stage], case: Case, dtype: str) -> Answer:
     return Answer(np.concatenate(logits), sum(losses), gradients)
 
 
-def placements_size(stages: list[Stage]) -> int:
+def micro_batch_of(stages: list[Stage]) -> int:
     """The micro-batch that stages were built for."""
     sizes = {module.micro.size for stage in stages for module in stage.modules() if isinstance(module, CountedDropout)}
     return sizes.pop() if sizes else BATCH

@@ -108,7 +108,8 @@ def test_another_columns_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
         net: AlexNet, layer: object, values: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]]
     ) -> object:
         others = {
-            name: [m.as_in_context(c) for m, c in zip(parts[::-1], net.contexts)] for name, parts in masks.items()
+            name: [m.as_in_context(c) for m, c in zip(parts[::-1], net.contexts, strict=True)]
+            for name, parts in masks.items()
         }
         return right(net, layer, values, others)
 
@@ -158,10 +159,10 @@ def test_what_is_loaded_is_read_back(variant: str, placement: str) -> None:
 
 @pytest.mark.parametrize("variant", ["merged", "half", "owt"])
 def test_a_variant_of_one_column_cannot_be_shared(variant: str) -> None:
-    with pytest.raises(ValueError, match=f"{variant} has 1 column.*2 contexts"):
+    with pytest.raises(ValueError, match=rf"{variant} has 1 column.*2 contexts"):
         AlexNet(tiny(variant=variant).network(), CONTEXTS["columns"])
 
 
 def test_a_norm_that_spans_the_columns_cannot_be_shared() -> None:
-    with pytest.raises(ValueError, match="reaches across the columns.*single"):
+    with pytest.raises(ValueError, match=r"reaches across the columns.*single"):
         AlexNet(tiny(preset="caffe").network(), CONTEXTS["columns"])

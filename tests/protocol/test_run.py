@@ -143,6 +143,14 @@ def test_a_state_of_another_experiment_is_refused(tmp_path: Path, data: Path, ex
     assert latest_state(tmp_path, experiment, resume=True) == tmp_path / "state" / "step-000004"
 
 
+def test_a_damaged_state_is_refused_before_anything_is_changed(tmp_path: Path, experiment: Experiment) -> None:
+    logged(tmp_path, experiment, 4)
+    shard = tmp_path / "state" / "step-000004" / "shard-0.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with refused("shard-0.safetensors", "damaged"):
+        latest_state(tmp_path, experiment, resume=True)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -181,6 +189,14 @@ def test_parity_needs_the_oracle_of_the_same_experiment(tmp_path: Path, data: Pa
     with refused("no record", str(tmp_path)):
         oracle_of(replace(request, oracle=tmp_path))
     Run(tmp_path, record(experiment)).resume(None)
+    with refused("tensors.safetensors", "protocol oracle"):
+        oracle_of(replace(request, oracle=tmp_path))
+    save_file({"logits": np.zeros(3)}, tmp_path / "tensors.safetensors")
     assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
+    with refused("choices.safetensors"):
+        oracle_of(replace(request, oracle=tmp_path, imposed=True))
+    (tmp_path / "choices.safetensors").write_text("nothing")
+    with refused("choices.safetensors", "damaged"):
+        oracle_of(replace(request, oracle=tmp_path, imposed=True))
     with refused("another experiment"):
         oracle_of(replace(request, oracle=tmp_path, seed=4))

@@ -1,0 +1,164 @@
+"""The backends' command lines, called as a user calls them, and what they must leave behind."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from protocol import oracle, probe
+from protocol.cases import find_case
+from protocol.experiment import Experiment, open_experiment
+from protocol.oracle import OracleRun, choices_by_name
+from protocol.record import Record, read_record, write_record
+from protocol.reference import Arrays
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One backend's command line; ``split``: its placement on two devices."""
+
+    package: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        return self.package.removesuffix("_impl")
+
+    def command(self, verb: str, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", self.package, verb, *map(str, arguments)]
+
+    def call(self, verb: str, *arguments: object, cwd: Path, status: int = 0) -> str:
+        """Run it in ``cwd``, see that it ends with ``status``, and return what it wrote to stderr."""
+        done = subprocess.run(
+            self.command(verb, *arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == status, done.stderr
+        return done.stderr
+
+
+GLUON, DEEPSPEED = Backend("gluon_impl", "columns"), Backend("deepspeed_impl", "stages")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This environment, from which the packages are found in any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def weights_of(run: Path) -> Arrays:
+    return load_file(run / "weights.safetensors")
+
+
+def same(left: Arrays, right: Arrays) -> bool:
+    """Whether all tensors are equal bit for bit."""
+    return list(left) == list(right) and all(left[name].tobytes() == right[name].tobytes() for name in left)
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with path.open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def tiny_experiment(data: Path, seed: int = 0) -> Experiment:
+    return open_experiment(find_case("tiny"), data, seed)
+
+
+@lru_cache
+def truth(data: Path, seed: int = 0, steps: int = 20) -> OracleRun:
+    """The oracle's run of the tiny case."""
+    return oracle.train(tiny_experiment(data, seed), steps, np.float64)
+
+
+def write_oracle(data: Path, folder: Path) -> Path:
+    """The oracle's folder of the tiny case, as the oracle's command writes one for the parity cases."""
+    experiment = tiny_experiment(data)
+    record = Record(
+        kind="oracle",
+        backend="oracle",
+        placement="single",
+        devices=["cpu:0"],
+        case=experiment.case.content(),
+        seed=0,
+        precision="fp64",
+        threads=1,
+        plan_hash=experiment.plan_hash(),
+        status="finished",
+    )
+    write_record(folder, record)
+    probe.save_tensors(folder / "tensors.safetensors", truth(data).probe.tensors())
+    probe.save_tensors(folder / "choices.safetensors", choices_by_name(truth(data).choices))
+    return folder
+
+
+def check_finished_run(folder: Path, data: Path, placement: str, seed: int) -> None:
+    """A finished run of the tiny case must hold all that a run's folder is said to, and agree with itself."""
+    experiment = tiny_experiment(data, seed)
+    test = experiment.store.test
+    record = read_record(folder)
+    assert (record.kind, record.status, record.placement, record.seed) == ("train", "finished", placement, seed)
+    devices = ["cpu:0"] if placement == "single" else ["cpu:0", "cpu:1"]
+    assert record.devices == list(record.parameters) == devices
+    shapes = experiment.network.parameter_shapes()
+    assert sum(record.parameters.values()) == sum(int(np.prod(shape)) for shape in shapes.values())
+    assert record.plan_hash == experiment.plan_hash()
+    text = (folder / "record.json").read_text()
+    assert str(folder.parent) not in text
+    assert str(ROOT) not in text
+
+    kept = load_file(folder / "predictions.safetensors")
+    assert {name: len(value) for name, value in kept.items()} == dict.fromkeys(
+        ("labels", "tiles", "ranks_1", "ranks_10"), len(test)
+    )
+    assert np.array_equal(kept["labels"], test.labels)
+    assert np.array_equal(kept["tiles"], test.tiles)
+    epochs = rows(folder / "epochs.csv")
+    assert [(row["epoch"], row["views"]) for row in epochs] == [(0, 1), (1, 1), (1, 10)]
+    for row, name in ((epochs[1], "ranks_1"), (epochs[2], "ranks_10")):
+        assert ((kept[name] >= 0) & (kept[name] < 20)).all()
+        assert row["top1_error"] == pytest.approx((kept[name] >= 1).mean())
+        assert row["top5_error"] == pytest.approx((kept[name] >= 5).mean())
+
+    steps = rows(folder / "steps.csv")
+    assert [row["step"] for row in steps] == list(range(20))
+    assert [row["rate"] for row in steps] == pytest.approx([0.01] * 10 + [0.001] * 10)
+    for row in epochs:
+        of_epoch = [step for step in steps if step["epoch"] == row["epoch"]]
+        assert row["train_loss"] == pytest.approx(np.mean([step["loss"] for step in of_epoch]))
+        assert row["train_error"] == pytest.approx(np.mean([step["error"] for step in of_epoch]))
+
+    weights = weights_of(folder)
+    assert {name: value.shape for name, value in weights.items()} == shapes
+    assert same(load_file(folder / "features.safetensors"), {"conv1.weight": weights["conv1.weight"]})
+
+
+def check_followed_the_oracle(folder: Path, data: Path, seed: int, steps: int = 20) -> None:
+    """Every loss is the oracle's mean over the batch, and the weights end where the oracle's do.
+
+    A dropout mask, sample, crop, rate or update that differed anywhere would show from there on.
+    """
+    expected = truth(data, seed, steps).probe
+    losses = [row["loss"] for row in rows(folder / "steps.csv")]
+    assert losses == pytest.approx(expected.losses, rel=1e-4)
+    start = tiny_experiment(data, seed).weights()
+    for name, value in weights_of(folder).items():
+        moved = float(np.linalg.norm(expected.weights[name] - start[name]))
+        assert float(np.linalg.norm(value - expected.weights[name])) < 0.01 * moved, name
+
+
+def check_parity(folder: Path, tolerance: float) -> None:
+    """Every quantity that a parity run measured must be as near to the oracle's as ``tolerance``."""
+    record = read_record(folder)
+    assert (record.kind, record.status) == ("parity", "finished")
+    distances = record.result["distances"]
+    shapes = find_case("tiny").network().parameter_shapes()
+    expected = {"logits", "loss"} | {f"{kind}.{name}" for kind in ("gradient", "weight") for name in shapes}
+    assert set(distances) == set(record.result["where"]) == expected
+    assert {name: value for name, value in distances.items() if not value <= tolerance} == {}

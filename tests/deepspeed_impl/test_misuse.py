@@ -1,0 +1,20 @@
+"""The DeepSpeed backend's command line answers every misuse with one sentence, however many ranks it would start."""
+
+from typing import ClassVar
+
+from tests.commands import DEEPSPEED
+from tests.misuses import Misuse, MisuseTests
+
+
+class TestMisuse(MisuseTests):
+    backend = DEEPSPEED
+    own: ClassVar[dict[str, Misuse]] = {
+        "micro-batches that do not divide the batch": Misuse(
+            ("--placement", "stages", "--micro-batch", "5"), ("--micro-batch 5", "32")
+        ),
+        "another experiment's state, met by two ranks": Misuse(
+            ("--placement", "stages", "--out", "OTHER"), ("another experiment",)
+        ),
+        "devices out of order": Misuse(("--placement", "stages", "--devices", "cpu:1,cpu:0"), ("in order", "cpu:0")),
+        "another backend's placement": Misuse(("--placement", "columns"), ("'columns'", "stages")),
+    }

@@ -1,0 +1,55 @@
+"""The response norm, fused by torch's compiler and eager, against the oracle's."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from deepspeed_impl import response_norm
+from deepspeed_impl.response_norm import COMPILED, EAGER, ResponseNorm
+from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
+
+TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Let a test choose its implementation, and leave none behind."""
+
+    def forget() -> None:
+        response_norm.implementation.cache_clear()
+        response_norm._carrier.cache_clear()
+        # torch stops compiling a function that has met too many shapes, and says nothing.
+        torch._dynamo.reset()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("carrier", [COMPILED, EAGER])
+@pytest.mark.parametrize("name", NORMS)
+def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if carrier == EAGER:
+        monkeypatch.setenv("CXX", "no-such-compiler")
+    assert response_norm.implementation() == carrier
+    given, expected = norm_question(name)
+    module = ResponseNorm(norm_layer(name))
+    assert (module.carrier is response_norm.response_norm) == (carrier == EAGER)
+    x, gradient = (torch.from_numpy(given[key]).to(getattr(torch, dtype)) for key in ("x", "gradient"))
+    x.requires_grad_()
+    out = module(x)
+    out.backward(gradient)
+    assert x.grad is not None
+    assert out.dtype == x.grad.dtype == x.dtype
+    found = relative({"out": (out.detach().numpy(), expected["out"]), "by x": (x.grad.numpy(), expected["by x"])})
+    assert too_far(found, TOLERANCE[dtype]) == {}
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert response_norm.implementation() == EAGER
+    assert "no C++ compiler" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""A DeepSpeed run goes on as if nothing had been, whichever of its processes is killed at whatever moment."""
+
+from typing import ClassVar
+
+import psutil
+
+from tests.commands import DEEPSPEED
+from tests.resuming import ResumeTests, Role
+
+
+def rank(number: str) -> Role:
+    return lambda process: is_module(process, "deepspeed_impl") and process.environ().get("LOCAL_RANK") == number
+
+
+def is_module(process: psutil.Process, name: str) -> bool:
+    """Whether it was started as ``python -m name``."""
+    words = [word for word in process.cmdline() if word != "-u"]
+    return words[1:3] == ["-m", name]
+
+
+class TestResume(ResumeTests):
+    backend = DEEPSPEED
+    roles: ClassVar[dict[str, Role]] = {
+        "command": lambda process: is_module(process, "deepspeed_impl") and "LOCAL_RANK" not in process.environ(),
+        "runner": lambda process: is_module(process, "deepspeed.launcher.runner"),
+        "launch": lambda process: is_module(process, "deepspeed.launcher.launch"),
+        "rank 0": rank("0"),
+        "rank 1": rank("1"),
+    }
+    writers = ("rank 0", "rank 1")
+    start = 7.0

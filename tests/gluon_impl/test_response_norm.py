@@ -1,0 +1,53 @@
+"""The response norm, by our compiled operator and composed of MXNet's, against the oracle's."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_impl import response_norm
+from gluon_impl.response_norm import COMPILED, COMPOSED, ResponseNorm
+from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
+
+TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("carrier", [COMPILED, COMPOSED])
+@pytest.mark.parametrize("name", NORMS)
+def test_output_and_gradient(
+    name: str, carrier: str, dtype: str, hybrid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if carrier == COMPILED:
+        assert response_norm.implementation() == COMPILED
+    else:
+        monkeypatch.setattr(response_norm, "implementation", lambda: COMPOSED)
+    layer = norm_layer(name)
+    given, expected = norm_question(name)
+    block = ResponseNorm(layer, layer.shape_in[0], layer.groups, mx.cpu(0), dtype)
+    assert block.compiled == (carrier == COMPILED)
+    block.initialize()
+    block.cast(dtype)
+    if hybrid:
+        block.hybridize(static_alloc=True, static_shape=True)
+    x, gradient = (mx.nd.array(given[key], dtype=dtype) for key in ("x", "gradient"))
+    x.attach_grad()
+    with autograd.record():
+        out = block(x)
+    out.backward(gradient)
+    assert np.dtype(out.dtype) == np.dtype(x.grad.dtype) == np.dtype(dtype)
+    found = relative({"out": (out.asnumpy(), expected["out"]), "by x": (x.grad.asnumpy(), expected["by x"])})
+    assert too_far(found, TOLERANCE[dtype]) == {}
+
+
+def test_without_a_compiler_the_norm_is_composed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    response_norm.implementation.cache_clear()
+    try:
+        assert response_norm.implementation() == COMPOSED
+    finally:
+        response_norm.implementation.cache_clear()
+    assert "no C++ compiler" in capsys.readouterr().err

@@ -112,8 +112,3 @@ def _trajectories(runs: Runs) -> Iterator[Row]:
             run, "trajectory", f"loss of {len(bounds)} steps", "oracle", float(share.max()), 1.0, f"step {worst}"
         )
         yield row
-
-
-def first_failure(found: list[Row]) -> Row | None:
-    """The first row that does not agree, in the order of the ladder."""
-    return next((row for row in found if not row["agrees"]), None)

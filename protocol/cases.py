@@ -195,8 +195,3 @@ def find_case(name: str, *, variant: str | None = None, preset_name: str | None 
         case = replace(case, preset=preset_name, deviations=None)
     case.network()
     return case
-
-
-def crop_of(case: Case) -> int:
-    """Edge in pixels of what the case's network sees."""
-    return case.network().input_shape[1]

@@ -7,7 +7,7 @@ import pytest
 
 from paper.recipe import LAYERS, PRESETS
 from protocol.augmentation import Policy
-from protocol.cases import CASES, crop_of, find_case
+from protocol.cases import CASES, find_case
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -16,7 +16,7 @@ def test_every_case_builds(name: str) -> None:
     assert case.name == name
     table = case.network()
     assert table.classes == case.classes
-    assert crop_of(case) == (227 if case.size == "full" else 31)
+    assert case.network().input_shape[1] == (227 if case.size == "full" else 31)
     assert set(case.initial_deviations()) == set(LAYERS)
     assert sorted(case.drops) == list(case.drops)
     assert all(0 < drop < case.epochs for drop in case.drops)

@@ -65,7 +65,7 @@ def publish(run: Path, progress: Progress) -> None:
         shutil.rmtree(target)
     os.rename(draft, target)
     for old in states(run)[:-KEPT]:
-        shutil.rmtree(old)
+        _drop(old)
 
 
 def states(run: Path) -> list[Path]:
@@ -83,8 +83,14 @@ def discard_states(run: Path) -> None:
     """Drop all states, so that a run from the start is not taken for the one before it."""
     discard_drafts(run)
     for old in states(run):
-        os.rename(old, old.with_name(f".{old.name}"))
-    discard_drafts(run)
+        _drop(old)
+
+
+def _drop(state: Path) -> None:
+    """Remove a state: hidden first, since a kill may leave half of it."""
+    hidden = state.with_name(f".{state.name}")
+    os.rename(state, hidden)
+    shutil.rmtree(hidden)
 
 
 def read_progress(state: Path) -> Progress:

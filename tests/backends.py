@@ -18,6 +18,7 @@ SEED, BATCH = 5, 8
 # Relative norms of a difference. float32 rounds at 6e-8; some gradients of biases are small sums of large terms.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 VARIANTS = ("merged", "half", "no_crossing", "cross_everywhere", "cross_at=conv2,conv4,fc7", "cross_at=", "owt")
+Pair = tuple[np.ndarray | float, np.ndarray | float]
 ABLATIONS = ("tanh", "no-norm", "no-overlap", "no-dropout")
 
 
@@ -75,12 +76,15 @@ def oracle(case: Case) -> tuple[Answer, Arrays]:
 def apart(answer: Answer, truth: Answer) -> dict[str, float]:
     """Relative distance of each quantity."""
     assert set(answer.gradients) == set(truth.gradients)
-    pairs = {"logits": (centred(answer.logits), centred(truth.logits)), "loss": (answer.loss, truth.loss)}
+    pairs: dict[str, Pair] = {
+        "logits": (centred(answer.logits), centred(truth.logits)),
+        "loss": (answer.loss, truth.loss),
+    }
     pairs |= {name: (answer.gradients[name], truth.gradients[name]) for name in truth.gradients}
     return relative(pairs)
 
 
-def relative(pairs: Mapping[str, tuple[np.ndarray | float, np.ndarray | float]]) -> dict[str, float]:
+def relative(pairs: Mapping[str, Pair]) -> dict[str, float]:
     found = {}
     for name, (value, expected) in pairs.items():
         assert np.shape(value) == np.shape(expected), name
@@ -166,5 +170,5 @@ KERNELS = _products.normal(size=(32, 64, 3, 3)).astype(np.float32)
 def check_rounding(operation: Callable[[str], np.ndarray]) -> None:
     """The operation on those arrays must round as float32: bfloat16 would be 2e-3 off, TF32 3e-4."""
     exact, found = operation("float64"), operation("float32")
-    assert (exact.dtype, found.dtype) == (np.float64, np.float32)
+    assert (exact.dtype, found.dtype) == (np.dtype("float64"), np.dtype("float32"))
     assert 1e-9 < relative({"product": (found, exact)})["product"] < 2e-6

@@ -1,6 +1,7 @@
 """The training state on disk: published whole, read strictly."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_all_states_can_be_discarded(tmp_path: Path) -> None:
     state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.zeros(1)})
     state.discard_states(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_state_that_is_half_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (2, 4):
+        publish(tmp_path, step)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: (folder / "shard-0.safetensors").unlink())
+    publish(tmp_path, 6)  # which drops the first
+    assert [path.name for path in state.states(tmp_path)] == ["step-000004", "step-000006"]
+    monkeypatch.undo()
+    state.discard_drafts(tmp_path)
+    assert names(tmp_path) == ["step-000004", "step-000006"]
 
 
 def test_a_folder_without_states_has_none(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 
@@ -36,10 +35,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     """
     ranks = len(request.devices)
     threads = max(1, (os.cpu_count() or 1) // ranks)
-    # DeepSpeed compiles a small operator at first use; kept in the environment, no other environment overwrites it.
-    extensions = str(Path(sys.prefix) / "torch-extensions")
-    defaults = {"OMP_NUM_THREADS": str(threads), "TORCH_EXTENSIONS_DIR": extensions, **KEEP_FREED_MEMORY}
-    environment = {**defaults, **os.environ, ANCESTORS: str(os.getpid())}
+    environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", str(ranks)]

@@ -36,12 +36,17 @@ class Backend:
     def command(self, verb: str, *arguments: object) -> list[str]:
         return [sys.executable, "-m", self.package, verb, *map(str, arguments)]
 
-    def call(self, verb: str, *arguments: object, cwd: Path, status: int = 0) -> str:
-        """Run it in ``cwd``, see that it ends with ``status``, and return what it wrote to stderr."""
+    def call(self, verb: str, *arguments: object, cwd: Path, **more: str) -> str:
+        """Run it in ``cwd``, with ``more`` in its environment, see that it ends well, and return what it said."""
         done = subprocess.run(
-            self.command(verb, *arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+            self.command(verb, *arguments),
+            cwd=cwd,
+            env=environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
-        assert done.returncode == status, done.stderr
+        assert done.returncode == 0, done.stderr
         return done.stderr
 
 

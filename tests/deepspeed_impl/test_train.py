@@ -1,8 +1,26 @@
 """The DeepSpeed backend's command line, end to end, on a small store."""
 
-from tests.commands import DEEPSPEED
+from pathlib import Path
+
+from tests.commands import DEEPSPEED, check_followed_the_oracle
 from tests.training import TrainingTests
 
 
 class TestTraining(TrainingTests):
     backend = DEEPSPEED
+
+    def test_neither_a_compiler_nor_what_a_killed_build_left_locked_is_needed(self, data: Path, tmp_path: Path) -> None:
+        """A rank killed while torch builds an extension leaves a lock behind, at which another would wait for ever."""
+        built = tmp_path / "extensions" / "deepspeed_shm_comm"
+        built.mkdir(parents=True)
+        (built / "lock").touch()
+        out = tmp_path / "run"
+        said = self.backend.call(
+            "train",
+            *("--case", "tiny", "--placement", "stages", "--steps", 3, "--data", data, "--out", out),
+            cwd=tmp_path,
+            CXX="no-such-compiler",
+            TORCH_EXTENSIONS_DIR=str(built.parent),
+        )
+        assert "no C++ compiler" in said
+        check_followed_the_oracle(out, data, seed=0, steps=3)

@@ -65,8 +65,8 @@ def open_session(
     request = check_request(request)
     torch.set_float32_matmul_precision("highest")
     experiment = open_experiment(request.case, request.data, request.seed)
-    # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves the lock
-    # of that build behind, and every run after it waits for ever.
+    # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves that
+    # build's lock behind, and every run after it waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
     dtype = getattr(torch, request.dtype)

@@ -1,6 +1,6 @@
 """The response norm (section 3.3) on any context: our compiled operator on CPU, composed operators elsewhere.
 
-MXNet's own ``LRN`` fails in float64, and its backward pass takes 45 % of a training step on CPU. The operator in
+MXNet's own ``LRN`` fails in float64, and its backward pass is a slow reference kernel on CPU. The operator in
 ``response_norm.cc`` is compiled once per environment, against the headers that MXNet's wheel carries.
 """
 

@@ -102,8 +102,8 @@ def _within(claim: Claim, value: float, stated: float) -> bool:
 
 def _untested(claim: Claim) -> Finding:
     reasons = {
-        "F": "needs ImageNet and accelerators",
         "T": "needs runs over many seeds that this profile does not make",
+        "F": "needs ImageNet and accelerators",
         "shown": "shown, not scored",
         "measured": "needs a bench run of each backend",
     }

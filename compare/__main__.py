@@ -93,7 +93,7 @@ def _print(verdicts: pd.DataFrame) -> None:
         ("verdict", True),
     ):
         table.add_column(heading, no_wrap=whole)
-    for row in verdicts.fillna("").to_dict("records"):
+    for row in verdicts.astype(object).fillna("").to_dict("records"):
         style = STYLES.get(row["verdict"], "yellow")
         table.add_row(row["claim"], row["paper"], row["gluon"], row["deepspeed"], f"[{style}]{row['verdict']}[/]")
     console.print(table)

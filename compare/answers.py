@@ -22,7 +22,7 @@ class Answer:
 
 def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
     """All six, in the order they were asked."""
-    verdicts = tables["verdicts"].set_index("claim").fillna("")
+    verdicts = tables["verdicts"].set_index("claim").astype(object).fillna("")
     fits = tables["fits_3gb"].set_index(["variant", "devices", "policy"])["modelled_bytes"] / GIB
     split, merged = (network(name, PRESETS["paper"]) for name in ("two_column", "merged"))
 

@@ -9,6 +9,8 @@ import time
 
 import psutil
 
+from deepspeed_impl.response_norm import EAGER, implementation
+from protocol.record import log
 from protocol.request import Request
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
@@ -33,6 +35,8 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     Raises:
         Misuse: a rank refused the request; it has said why.
     """
+    if implementation() == EAGER:
+        log("no C++ compiler found: the response norm runs as eager operators, several times slower")
     ranks = len(request.devices)
     threads = max(1, (os.cpu_count() or 1) // ranks)
     environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}

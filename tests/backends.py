@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -159,6 +160,43 @@ def check_updates(preset: str, dtype: str, found: Arrays) -> None:
     unit = {"float64": 1e-14, "float32": 1e-6}[dtype]
     for kind, (pairs, units) in kinds.items():
         assert too_far(relative(pairs), units * unit) == {}, kind
+
+
+class Trainee(Protocol):
+    """A network with its optimizer. ``load`` and ``state``: weights and momentum (``momentum.X``)."""
+
+    def load(self, tensors: Arrays) -> None: ...
+    def take(self, gradients: Arrays, rate: float) -> None: ...
+    def state(self) -> Arrays: ...
+
+
+def check_ten_updates(trainee: Trainee, preset: str, dtype: str) -> None:
+    """Ten updates must lead where the oracle's do."""
+    weights, gradients, _, _ = ten_updates(preset, dtype)
+    trainee.load(at_rest(weights))
+    for rate, step in zip(RATES, gradients, strict=True):
+        trainee.take(step, rate)
+    check_updates(preset, dtype, trainee.state())
+
+
+def check_loaded_state_goes_on(prepare: Callable[[], Trainee], preset: str, dtype: str) -> None:
+    """A state that was taken out after five updates and loaded elsewhere must go on bit for bit."""
+    weights, gradients, _, _ = ten_updates(preset, dtype)
+    first, second = prepare(), prepare()
+    first.load(at_rest(weights))
+    for rate, step in zip(RATES[:5], gradients[:5], strict=True):
+        first.take(step, rate)
+    second.load(first.state())
+    for rate, step in zip(RATES[5:], gradients[5:], strict=True):
+        first.take(step, rate)
+        second.take(step, rate)
+    left, right = first.state(), second.state()
+    assert all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def at_rest(weights: Arrays) -> Arrays:
+    """The state of step 0: these weights, no momentum."""
+    return weights | {f"momentum.{name}": np.zeros_like(value) for name, value in weights.items()}
 
 
 _products = np.random.default_rng(14)

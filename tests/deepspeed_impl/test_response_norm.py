@@ -49,7 +49,6 @@ def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: p
 
 
 @pytest.mark.usefixtures("fresh")
-def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert response_norm.implementation() == EAGER
-    assert "no C++ compiler" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Which environment runs which package.
 
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
+    nox -s ladder               is it one network? every rung, every reading of the recipe
     nox -s tests                every environment's tests
     nox -s gluon -- VERB ...    python -m gluon_impl ...
     nox -s deepspeed -- VERB ...  python -m deepspeed_impl ...
@@ -108,13 +109,24 @@ def compare(session: nox.Session) -> None:
     run(session, "env-compare", "-m", "compare", *session.posargs)
 
 
+def backends(session: nox.Session) -> list[str]:
+    """Flags that name each backend's interpreter."""
+    found = ["--deepspeed", python_of(session, "env-deepspeed")]
+    if MXNET_RUNS_HERE:
+        found += ["--gluon", python_of(session, "env-gluon")]
+    return found
+
+
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
 def audit(session: nox.Session) -> None:
     """Prepare, run both backends, compare, write results/audit, print the verdicts."""
-    backends = ["--deepspeed", python_of(session, "env-deepspeed")]
-    if MXNET_RUNS_HERE:
-        backends += ["--gluon", python_of(session, "env-gluon")]
-    run(session, "env-compare", "-m", "compare", "run", *backends, *session.posargs)
+    run(session, "env-compare", "-m", "compare", "run", *backends(session), *session.posargs)
+
+
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+def ladder(session: nox.Session) -> None:
+    """Hold both backends against the oracle, rung by rung: nox -s ladder, or nox -s ladder -- --rung forward."""
+    run(session, "env-compare", "-m", "compare", "ladder", *backends(session), *session.posargs)
 
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")

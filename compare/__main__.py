@@ -10,19 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from compare import audit as auditing
-from compare import conductor
-from compare.load import load_runs
+from compare import conductor, parity, tables
+from compare.load import Runs, load_runs
+from compare.parity import RUNGS
 from compare.readme import regenerate
 from compare.reference import keep
-from compare.report import parity_sentence, summary
+from compare.report import each_quantity, parity_sentence, summary, worst_by_rung
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
-from protocol.profiles import PROFILES, TWINS
+from protocol.profiles import PROFILES, TWINS, jobs_of
 from protocol.record import log
 from protocol.request import RUNS
 
 AUDIT = Path("results/audit")
+LADDER = Path("results/ladder")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
 WIDE = 150  # columns, where the output is not a terminal
@@ -54,6 +56,30 @@ def carry_out(
 
 
 @app.command()
+def ladder(
+    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
+    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+    rung: Annotated[str | None, typer.Option(help="Climb to this rung alone, and show its every quantity.")] = None,
+) -> None:
+    """Hold both backends against the oracle in every reading of the recipe; status 1 when a rung fails."""
+    if rung and rung not in RUNGS:
+        raise Misuse(f"there is no rung {rung!r}; there are {', '.join(RUNGS)}")
+    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    photos(STORES)
+    jobs = jobs_of(rung, tuple(backend for backend in TWINS if backend in interpreters))
+    failed, _ = conductor.carry_out(jobs, interpreters, STORES)
+    folders = {job.folder for job in jobs}
+    runs = Runs(tuple(run for run in load_runs(RUNS).finished if run.folder in folders))
+    found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
+    tables.write(LADDER, "parity", found)
+    table = pd.DataFrame(found, columns=list(tables.COLUMNS["parity"]))
+    _print_ladder(table, whole=rung is not None)
+    log(parity_sentence(table))
+    log(f"every quantity: {LADDER / 'parity.csv'}")
+    sys.exit(0 if not failed and table["agrees"].astype(bool).all() else 1)
+
+
+@app.command()
 def audit(
     runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
@@ -72,18 +98,32 @@ def reference() -> None:
 
 def _audit(runs: Path, data: Path, out: Path) -> bool:
     """Whether every rung of parity holds."""
-    tables = auditing.write(out, load_runs(runs), data, REFERENCE)
-    _print(tables["verdicts"])
-    log(summary(tables))
-    log(parity_sentence(tables["parity"]))
+    found = auditing.write(out, load_runs(runs), data, REFERENCE)
+    _print(found["verdicts"])
+    log(summary(found))
+    log(parity_sentence(found["parity"]))
     log(f"report: {out / 'audit.html'}; tables and plots: {out}")
-    return bool(tables["parity"]["agrees"].astype(bool).all())
+    return bool(found["parity"]["agrees"].astype(bool).all())
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def _print_ladder(found: pd.DataFrame, *, whole: bool) -> None:
+    """A line for each rung and run, or for every quantity."""
+    table = Table(box=None, header_style="bold")
+    columns = ("rung", "left", "case", "preset", "quantity", "difference", "share", "where")
+    for heading in columns:
+        table.add_column(heading)
+    for row in (each_quantity if whole else worst_by_rung)(found):
+        style = None if row["agrees"] else "red"
+        table.add_row(*(str(row[name]) for name in columns), style=style)
+    _console().print(table)
 
 
 def _print(verdicts: pd.DataFrame) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
     table = Table(box=None, header_style="bold")
     for heading, whole in (
         ("claim", True),
@@ -96,7 +136,7 @@ def _print(verdicts: pd.DataFrame) -> None:
     for row in verdicts.astype(object).fillna("").to_dict("records"):
         style = STYLES.get(row["verdict"], "yellow")
         table.add_row(row["claim"], row["paper"], row["gluon"], row["deepspeed"], f"[{style}]{row['verdict']}[/]")
-    console.print(table)
+    _console().print(table)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,11 @@ class RunFolder:
         return str(self.record.case["variant"])
 
     @property
-    def imposed(self) -> bool:
-        return "imposed" in self.folder.relative_to(self.root).parts[1].split("-")
+    def title(self) -> str:
+        """Who ran it, and how it lay on devices."""
+        if self.record.backend == "oracle":
+            return "oracle"
+        return f"{self.record.backend} {self.record.placement}"
 
     def table(self, name: str) -> pd.DataFrame:
         return pd.read_csv(self.folder / f"{name}.csv")
@@ -53,7 +56,7 @@ class RunFolder:
     @cached_property
     def network(self) -> Network:
         """The table of the network that the run's case names."""
-        return find_case(self.case, variant=self.variant, preset_name=None).network()
+        return find_case(self.case, variant=self.variant, preset_name=str(self.record.case["preset"])).network()
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,106 @@
-"""Do the backends carry out one network? Every quantity against the oracle's, and against each other's."""
+"""The ladder: do the backends carry out one network? Rung by rung, each resting on the one before.
+
+counts       parameters on each device
+draws        the random numbers of the experiment are spread as the paper says
+start        initial weights on the devices
+data         images and labels that reach the network
+forward      every layer's output
+loss         logits and loss
+gradients    every parameter's
+update       momentum and weights after updates across a rate drop
+test         without dropout, one view and ten
+pair         two backends or placements, without the oracle between them
+trajectory   the losses of the first steps
+accuracy     at the end of training, over seeds
+"""
 
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from compare.load import RunFolder, Runs
 from paper.cost import column_parameters, parameters
-from protocol.probe import centred
+from protocol.cases import ACCURACY_MARGIN
+from protocol.probe import READINGS, centred
 
 Row = dict[str, Any]
+RUNGS = (
+    "counts",
+    "draws",
+    "start",
+    "data",
+    "forward",
+    "loss",
+    "gradients",
+    "update",
+    "test",
+    "pair",
+    "trajectory",
+    "accuracy",
+)
+RUNG_OF_KIND = {
+    "draws": "draws",
+    "start": "start",
+    "images": "data",
+    "labels": "data",
+    "forward": "forward",
+    "logits": "loss",
+    "gradient": "gradients",
+    "momentum": "update",
+    "weight": "update",
+    "test": "test",
+}
+LEVEL = 0.05  # of each of the two one-sided tests
 
 
 def rows(runs: Runs) -> list[Row]:
-    """The rows of ``parity.csv``: counts, distances from the oracle, distances between backends, trajectories."""
-    return [*_counts(runs), *_against_oracle(runs), *_between(runs), *_trajectories(runs)]
+    """The rows of ``parity.csv``, run by run, in the order of the rungs and, within one, of cause and effect."""
+    found = [
+        *_counts(runs),
+        *_draws(runs),
+        *_against_oracle(runs),
+        *_between(runs),
+        *_trajectories(runs),
+        *_accuracies(runs),
+    ]
+    return found
+
+
+def rung_of(quantity: str) -> str:
+    """The rung that a quantity of :mod:`protocol.probe` belongs to."""
+    kind, _, rest = quantity.partition(".")
+    if kind == "loss":
+        return "loss" if rest == "0" else "update"
+    return RUNG_OF_KIND[kind]
+
+
+def first_divergence(table: pd.DataFrame) -> dict[str, Any] | None:
+    """The first row of ``parity.csv`` that does not agree, lowest rung first; None when all agree."""
+    failing = table[~table["agrees"].astype(bool)] if not table.empty else table
+    if failing.empty:
+        return None
+    lowest = failing["rung"].map(RUNGS.index)
+    return failing.loc[lowest.idxmin()].to_dict()
 
 
 def _row(run: RunFolder, rung: str, quantity: str, right: str, difference: float, tolerance: float, where: str) -> Row:
     return {
         "rung": rung,
         "quantity": quantity,
-        "left": f"{run.record.backend} {run.record.placement}",
+        "left": run.title,
         "right": right,
-        "preset": run.record.case["deviations"] or run.record.case["preset"],
+        "preset": run.record.case["preset"],
         "precision": run.record.precision,
         "difference": difference,
         "tolerance": tolerance,
         "agrees": bool(difference <= tolerance),
         "where": where,
+        "reading": "",
+        "case": run.case,
         "variant": run.variant,
         "evidence": run.name,
     }
@@ -37,7 +108,7 @@ def _row(run: RunFolder, rung: str, quantity: str, right: str, difference: float
 
 def _counts(runs: Runs) -> Iterator[Row]:
     """Parameters on each device against the table's."""
-    for run in runs.of("bench"):
+    for run in (*runs.of("bench"), *runs.of("parity")):
         held = run.record.parameters
         expected = {"total": parameters(run.network)}
         found = {"total": sum(held.values())}
@@ -54,11 +125,30 @@ def oracles(runs: Runs) -> dict[str, RunFolder]:
     return {run.record.plan_hash: run for run in runs.of("oracle")}
 
 
-def rung_of(run: RunFolder) -> str:
-    """Which of the oracle's tolerances a parity run answers to."""
-    if run.record.precision == "fp64":
-        return "fp64"
-    return "imposed" if run.imposed else "free"
+def _bounds(oracle: RunFolder) -> pd.DataFrame:
+    """The oracle's tolerances by reading and quantity."""
+    return oracle.table("tolerances").set_index(["reading", "quantity"])
+
+
+def _draws(runs: Runs) -> Iterator[Row]:
+    for run in runs.of("oracle"):
+        if not run.has("tolerances.csv"):
+            continue
+        for quantity, found in _bounds(run).loc["draws"].iterrows():
+            where = "" if pd.isna(found["where"]) else found["where"]
+            yield _row(run, "draws", str(quantity), "paper", found["difference"], found["tolerance"], where)
+
+
+def _place(run: RunFolder, quantity: str) -> tuple[int, int]:
+    """Where a quantity stands on the ladder: its rung, and its layer's place there.
+
+    A layer's gradient rests on those of the layers above it.
+    """
+    order = [layer.name for layer in run.network]
+    name = quantity.split(".")[1] if "." in quantity else ""
+    place = order.index(name) if name in order else 0
+    rung = rung_of(quantity)
+    return RUNGS.index(rung), -place if rung == "gradients" else place
 
 
 def _against_oracle(runs: Runs) -> Iterator[Row]:
@@ -67,11 +157,15 @@ def _against_oracle(runs: Runs) -> Iterator[Row]:
         truth = truths.get(run.record.plan_hash)
         if truth is None:
             continue
-        rung = rung_of(run)
-        tolerances = truth.record.result["tolerances"][rung]
-        for quantity, difference in run.record.result["distances"].items():
-            where = run.record.result["where"][quantity]
-            yield _row(run, rung, quantity, "oracle", difference, tolerances[quantity], where)
+        bounds = _bounds(truth)["tolerance"]
+        found = run.table("ladder").to_dict("records")
+        order = list(READINGS)
+        found.sort(key=lambda row: (order.index(row["reading"]), _place(run, row["quantity"])))
+        for row in found:
+            quantity, tolerance = row["quantity"], bounds[row["reading"], row["quantity"]]
+            where = "" if pd.isna(row["where"]) else row["where"]
+            made = _row(run, rung_of(quantity), quantity, "oracle", row["difference"], tolerance, where)
+            yield {**made, "reading": row["reading"], "precision": row["precision"]}
 
 
 def _between(runs: Runs) -> Iterator[Row]:
@@ -82,18 +176,20 @@ def _between(runs: Runs) -> Iterator[Row]:
     truths = oracles(runs)
     parity = [run for run in runs.of("parity") if run.record.plan_hash in truths]
     for left, right in combinations(parity, 2):
-        alike = left.record.plan_hash == right.record.plan_hash and rung_of(left) == rung_of(right)
-        if not alike:
+        if left.record.plan_hash != right.record.plan_hash:
             continue
-        tolerances = truths[left.record.plan_hash].record.result["tolerances"][rung_of(left)]
+        bounds = _bounds(truths[left.record.plan_hash])["tolerance"]
         mine, other = left.tensors("probe"), right.tensors("probe")
-        name = f"{right.record.backend} {right.record.placement}"
-        for quantity in ("logits", *(key for key in mine if key.startswith("gradient."))):
-            a, b = mine[quantity].astype(np.float64), other[quantity].astype(np.float64)
-            if quantity == "logits":
+        for name in sorted(set(mine) & set(other)):
+            reading, _, quantity = name.partition(".")
+            if quantity != "logits" and not quantity.startswith(("gradient.", "test.")):
+                continue
+            a, b = mine[name].astype(np.float64), other[name].astype(np.float64)
+            if not quantity.startswith("gradient."):
                 a, b = centred(a), centred(b)
             difference = float(np.linalg.norm(a - b) / np.linalg.norm(b))
-            yield _row(left, f"{rung_of(left)}, pair", quantity, name, difference, 2 * tolerances[quantity], "sampled")
+            row = _row(left, "pair", quantity, right.title, difference, 2 * bounds[reading, quantity], "sampled")
+            yield {**row, "reading": reading, "precision": READINGS[reading].precision}
 
 
 def _trajectories(runs: Runs) -> Iterator[Row]:
@@ -106,9 +202,32 @@ def _trajectories(runs: Runs) -> Iterator[Row]:
         bounds = truth.table("envelope").set_index("step")
         losses = run.table("steps").set_index("step")["loss"].reindex(bounds.index)
         # How far the loss is from the oracle's, as a share of how far it may be.
-        share = (losses - bounds["loss"]).abs() / (bounds["high"] - bounds["loss"])
+        share = ((losses - bounds["loss"]).abs() / (bounds["high"] - bounds["loss"])).fillna(float("inf"))
         worst = int(share.idxmax())
-        row = _row(
-            run, "trajectory", f"loss of {len(bounds)} steps", "oracle", float(share.max()), 1.0, f"step {worst}"
-        )
-        yield row
+        quantity = f"loss of {len(bounds)} steps"
+        yield _row(run, "trajectory", quantity, "oracle", float(share.max()), 1.0, f"step {worst}")
+
+
+def _accuracies(runs: Runs) -> Iterator[Row]:
+    """Equivalence of the two backends' test errors over their own seeds, by two one-sided tests (Welch).
+
+    The difference is the confidence interval's end that is farther from zero; it must be within the margin that the
+    case states.
+    """
+    found: dict[str, list[RunFolder]] = {}
+    for run in runs.of("train", case="accuracy"):
+        found.setdefault(run.record.backend, []).append(run)
+    if len(found) < 2 or min(map(len, found.values())) < 2:
+        return
+    errors = {backend: [_error(run) for run in group] for backend, group in found.items()}
+    (left, mine), (right, other) = sorted(errors.items(), reverse=True)
+    interval = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(1 - 2 * LEVEL)
+    farther = max(abs(interval.low), abs(interval.high))
+    seeds = f"{len(mine)} and {len(other)} seeds, {100 * interval.low:+.1f} to {100 * interval.high:+.1f} points"
+    row = _row(found[left][0], "accuracy", "top-1 error", right, float(farther), ACCURACY_MARGIN, seeds)
+    yield {**row, "left": left}
+
+
+def _error(run: RunFolder) -> float:
+    epochs = run.table("epochs")
+    return float(epochs.loc[epochs["views"] == 1, "top1_error"].iloc[-1])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.load import Runs
+from compare.parity import RUNGS
 from compare.scaling import PAPER_DAYS
 
 PALETTE = {"gluon": "#0b6e99", "deepspeed": "#c8553d", "paper": "#555555"}
@@ -52,7 +53,7 @@ def parity(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     table = table[table["tolerance"] > 0].copy()
     table["share"] = (table["difference"] / table["tolerance"]).clip(lower=1e-4)
     table["backend"] = table["left"].str.split().str[0]
-    order = list(dict.fromkeys(table["rung"]))
+    order = [rung for rung in RUNGS if (table["rung"] == rung).any()]
     figure, axes = plt.subplots(figsize=(8, 0.55 * len(order) + 1.2), layout="constrained")
     sns.stripplot(
         table, x="share", y="rung", hue="backend", order=order, palette=PALETTE, dodge=True, size=3, alpha=0.6, ax=axes

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from compare.answers import answers
 from compare.load import Runs
+from compare.parity import RUNGS, first_divergence
 from compare.plots import FIGURES
 from compare.verdicts import Verdict
 from protocol.files import write_text
@@ -25,42 +26,47 @@ def summary(tables: dict[str, pd.DataFrame]) -> str:
     return f"Of {len(tables['verdicts'])} claims: {', '.join(parts)}."
 
 
-def ladder(parity: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each rung and run with its worst quantity, by share of the tolerance."""
-    if parity.empty:
-        return []
+def each_quantity(parity: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of ``parity.csv`` in words, with the share of its tolerance that each difference takes up."""
+    share = parity["difference"] / parity["tolerance"]
+    exact = parity["difference"].where(parity["difference"] == 0, float("inf"))
+    table = parity.assign(share=share.where(parity["tolerance"] > 0, exact))
+    return [
+        {
+            **row,
+            "quantity": f"{row['quantity']} {row['reading']}".strip(),
+            "difference": f"{row['difference']:.1e}",
+            "share": f"{row['share']:.2f}",
+            "worst": row["share"],
+        }
+        for row in table.to_dict("records")
+    ]
+
+
+def worst_by_rung(parity: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each rung and run with its worst quantity, lowest rung first."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in each_quantity(parity):
+        key = tuple(row[name] for name in ("rung", "left", "case", "variant", "preset"))
+        groups.setdefault(key, []).append(row)
     found = []
-    exact = parity["tolerance"] == 0
-    share = (parity["difference"] / parity["tolerance"]).where(
-        ~exact, parity["difference"].where(parity["difference"] == 0, float("inf"))
-    )
-    table = parity.assign(share=share)
-    for (rung, left, variant, preset), group in table.groupby(["rung", "left", "variant", "preset"], sort=False):
-        worst = group.loc[group["share"].idxmax()]
-        found.append(
-            {
-                "rung": rung,
-                "left": left,
-                "variant": variant,
-                "preset": f"deviations of {preset}",
-                "quantities": len(group),
-                "quantity": worst["quantity"],
-                "difference": f"{worst['difference']:.1e}",
-                "share": f"{worst['share']:.2f}",
-                "where": worst["where"],
-            }
-        )
+    for _, group in sorted(groups.items(), key=lambda item: RUNGS.index(item[0][0])):
+        worst = max(group, key=lambda row: row["worst"])
+        found.append({**worst, "quantities": len(group), "agrees": all(row["agrees"] for row in group)})
     return found
 
 
 def parity_sentence(parity: pd.DataFrame) -> str:
-    failing = parity[~parity["agrees"].astype(bool)] if not parity.empty else parity
-    if failing.empty:
+    """Whether all agree; otherwise the first divergence, with how far and where."""
+    first = first_divergence(parity)
+    if first is None:
         return f"All {len(parity)} quantities agree within their tolerances."
-    first = failing.iloc[0]
+    reading = f", reading {first['reading']}" if first["reading"] else ""
+    failing = int((~parity["agrees"].astype(bool)).sum())
     return (
-        f"{len(failing)} of {len(parity)} quantities do not agree; the first: {first['quantity']} of {first['left']} on rung "
-        f"{first['rung']}, {first['difference']:.2e} against {first['tolerance']:.2e}, at {first['where']}."
+        f"{failing} of {len(parity)} quantities do not agree; the first: {first['quantity']} of {first['left']}, case "
+        f"{first['case']}, on rung {first['rung']}{reading}: {first['difference']:.2e} against {first['tolerance']:.2e}, "
+        f"at {first['where']}."
     )
 
 
@@ -121,7 +127,7 @@ def write(
         "has_reference": bool(known),
         "answers": answers(tables),
         "parity_sentence": parity_sentence(tables["parity"]),
-        "ladder": ladder(tables["parity"]),
+        "ladder": worst_by_rung(tables["parity"]),
         "facts": facts(tables),
         "surroundings": surroundings(runs),
         "figures": [

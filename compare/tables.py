@@ -11,7 +11,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     for name, columns in {
         "verdicts": "claim section statement paper record_2012 gluon deepspeed unit interval_low interval_high seeds "
         "verdict evidence test_further reason caveat primary",
-        "parity": "rung quantity left right preset precision difference tolerance agrees where variant evidence",
+        "parity": "rung quantity left right preset precision difference tolerance agrees where reading case variant "
+        "evidence",
         "accuracy": "case variant preset backend placement seed epoch train_error top1_error top5_error views "
         "train_loss evidence",
         "memory": "backend placement device batch micro_batch precision kind predicted_bytes measured_bytes method "

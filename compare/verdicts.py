@@ -255,6 +255,10 @@ def _notes_channels(evidence: Evidence, claim: Claim) -> Finding:
     return _exact(split == doubled, f"{split:,} against {doubled:,} parameters")
 
 
+# Rungs whose quantities the network computes, none of them given to it.
+COMPUTED = ("forward", "loss", "gradients", "update", "test")
+
+
 # --- measured claims ------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +269,8 @@ def _notes_one_gpu(evidence: Evidence, claim: Claim) -> Finding:
     text: dict[str, str] = {}
     holds = True
     for backend in evidence.runs.backends():
-        rows = [r for r in evidence.parity if r["left"].split()[0] == backend and r["rung"] == "fp64"]
+        rows = [r for r in evidence.parity if r["left"].split()[0] == backend and r["reading"] == "fp64"]
+        rows = [r for r in rows if r["rung"] in COMPUTED]
         seen = {row["left"].split()[1] for row in rows}
         if not {"single", split[backend]} <= seen:
             continue
@@ -274,7 +279,7 @@ def _notes_one_gpu(evidence: Evidence, claim: Claim) -> Finding:
     if "gluon" not in text:
         return Finding(Verdict.NOT_TESTED, reason="needs the gluon backend's columns", test_further="nox -s audit")
     verdict = Verdict.REPRODUCED if holds else Verdict.CONTRADICTED
-    return Finding(verdict, text, evidence="parity.csv, rung fp64")
+    return Finding(verdict, text, evidence="parity.csv, reading fp64")
 
 
 @rule("days")

@@ -46,7 +46,7 @@ def evaluate(request: Request) -> None:
     """Print the errors of a finished run's weights, with one view and with ten."""
     session = open_session(request, "train")
     session.stage.load(saved_weights(request.out, session.experiment.network))
-    labels = session.experiment.store.test.labels
+    labels = session.experiment.testing.labels
     for ten in (False, True):
         found = evaluation.errors(probabilities(session, ten=ten), labels)
         if session.keeps_record:

@@ -1,84 +1,119 @@
-"""Carry out the oracle's steps and measure how far each quantity is from the oracle's.
+"""Carry out the oracle's steps, reading by reading, and measure how far each quantity is from the oracle's.
 
-python -m deepspeed_impl parity --case parity --placement stages --oracle results/runs/oracle/parity/single/seed0
+python -m deepspeed_impl parity --case ladder --placement stages --oracle results/runs/oracle/ladder/single/seed0
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 
 import deepspeed.comm as dist
-import numpy as np
 import torch
 
 from deepspeed_impl import feed
+from deepspeed_impl.evaluate import predictor, probabilities
 from deepspeed_impl.imposed import impose, make_imposed
 from deepspeed_impl.network import make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from protocol import probe, state
-from protocol.probe import Probe
+from protocol.probe import READINGS, Reading
+from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
 
 
 def parity(request: Request) -> None:
-    """Write the distances of every quantity into the run's record."""
-    folder = oracle_of(request)
-    session = open_session(request, "parity", make_imposed if request.imposed else make_module)
-    if request.imposed:
-        impose(session.stage, probe.read_tensors(folder / "choices.safetensors"))
-    run = Run(request.out, session.record)
-    with claimed(request.out) if session.keeps_record else nullcontext():
-        with run.recorded() if session.keeps_record else nullcontext():
-            seen = _observe(session)
-            _gather(session, run, seen)
-            if session.keeps_record:
-                run.finish_parity(seen, folder, session.experiment)
+    """Take every reading, and write the distances of its quantities into the run's folder."""
+    oracle = oracle_of(request)
+    run, keeps_record = None, False
+    for reading in map(READINGS.get, request.readings):
+        make = make_imposed if reading.imposed else make_module
+        session = open_session(replace(request, precision=reading.precision), "parity", make)
+        keeps_record = session.keeps_record
+        run = run or Run(request.out, session.record)
+        with claimed(request.out) if keeps_record else nullcontext():
+            with run.recorded() if keeps_record else nullcontext():
+                if reading.imposed:
+                    impose(session.stage, probe.read_tensors(oracle / "choices.safetensors"))
+                seen = _gathered(session, run, observe(session, reading))
+                if keeps_record:
+                    run.log_reading(reading, seen, oracle, session.experiment)
+    if keeps_record:
+        run.finish_parity()
 
 
-def _observe(session: Session) -> Probe:
-    """Train, keeping the logits and gradients of step 0; each rank sees its own layers'."""
+def observe(session: Session, reading: Reading) -> Arrays:
+    """Train, and keep what :mod:`protocol.probe` names of this rank's layers."""
     experiment, engine = session.experiment, session.engine
-    seen = Probe()
-    logits: list[torch.Tensor] = []
-    gradients: dict[str, np.ndarray] = {}
+    seen = {f"start.{name}": value.detach().cpu().numpy().copy() for name, value in session.stage.canonical().items()}
+    if not reading.imposed:
+        seen["test.start"] = predictor(session)(experiment.images(0, experiment.samples(0)))
+    steps = range(experiment.total_steps)
+    batches = feed.training_batches(experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage())
+    for step, batch in zip(steps, batches, strict=True):
+        with _watched(session, step, seen):
+            loss, _ = train_step(session, batch, experiment.rate(step))
+        seen[f"loss.{step}"] = loss.detach().cpu().numpy().reshape(1)
+    seen |= {f"weight.{name}": value.detach().cpu().numpy() for name, value in session.stage.canonical().items()}
+    seen |= {f"momentum.{name}": value for name, value in session.optimizer.velocities().items()}
+    if not reading.imposed:
+        seen |= {f"test.{views}": probabilities(session, ten=views == 10) for views in (1, 10)}
+    return seen
 
-    def keep_logits(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        logits.append(inputs[0].detach().clone())
+
+@contextmanager
+def _watched(session: Session, step: int, seen: Arrays) -> Iterator[None]:
+    """Keep what the network and its loss are given meanwhile and, at step 0, what each layer puts out."""
+    # By quantity, one part for each micro-batch.
+    parts: dict[str, list[torch.Tensor]] = {}
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        parts.setdefault(name, []).append(value.detach().clone())
+
+    def keep_images(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        keep(f"images.{step}", inputs[0])
+
+    def keep_labels(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        keep(f"labels.{step}", inputs[1])
+        if step == 0:
+            keep("logits", inputs[0])
+
+    def keep_output(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        keep(f"forward.{name}", output)
 
     def keep_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for name, parameter in session.stage.canonical().items():
             assert parameter.grad is not None
-            gradients[name] = parameter.grad.cpu().numpy().copy()
+            keep(f"gradient.{name}", parameter.grad)
 
-    hooks = [
-        session.loss.register_forward_hook(keep_logits),
-        session.optimizer.register_step_pre_hook(keep_gradients),
-    ]
-    steps = range(experiment.total_steps)
-    batches = feed.training_batches(experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage())
-    for step, batch in zip(steps, batches, strict=True):
-        loss, _ = train_step(session, batch, experiment.rate(step))
-        seen.losses.append(float(loss))
-        if step == 0:
-            for hook in hooks:
-                hook.remove()
-    seen.logits = torch.cat(logits).cpu().numpy() if logits else None
-    seen.gradients = gradients
-    seen.weights = {name: value.detach().cpu().numpy() for name, value in session.stage.canonical().items()}
-    return seen
+    hooks = [session.loss.register_forward_pre_hook(keep_labels)]
+    if session.engine.is_first_stage():
+        hooks.append(session.stage.register_forward_pre_hook(keep_images))
+    if step == 0:
+        hooks.append(session.optimizer.register_step_pre_hook(keep_gradients))
+        hooks += [
+            module.register_forward_hook(partial(keep_output, name)) for name, module in session.stage.named_children()
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seen |= {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
 
 
-def _gather(session: Session, run: Run, seen: Probe) -> None:
-    """Hand every rank's gradients and weights to the keeper of the record, through files beside it."""
+def _gathered(session: Session, run: Run, seen: Arrays) -> Arrays:
+    """What all ranks have seen, on the keeper of the record; handed over through files beside it."""
     draft = state.draft_of(run.folder, 0)
     if not session.keeps_record:
-        named = {f"gradient.{name}": value for name, value in seen.gradients.items()}
-        named |= {f"weight.{name}": value for name, value in seen.weights.items()}
-        state.write_shard(draft, session.engine.stage_id, named)
+        state.write_shard(draft, session.engine.stage_id, seen)
     dist.barrier()
-    if session.keeps_record:
-        for path in draft.glob("*.safetensors"):
-            for name, value in probe.read_tensors(path).items():
-                kind, _, parameter = name.partition(".")
-                (seen.gradients if kind == "gradient" else seen.weights)[parameter] = value
-        state.discard_drafts(run.folder)
+    if not session.keeps_record:
+        return seen
+    others: Arrays = {}
+    for path in draft.glob("*.safetensors"):
+        others |= probe.read_tensors(path)
+    state.discard_drafts(run.folder)
+    return others | seen

@@ -100,13 +100,13 @@ def _save(session: Session, run: Run, done: int) -> None:
 
 
 def _test_epoch(session: Session, run: Run, epoch: int) -> None:
-    found = evaluation.errors(probabilities(session, ten=False), session.experiment.store.test.labels)
+    found = evaluation.errors(probabilities(session, ten=False), session.experiment.testing.labels)
     if session.keeps_record:
         run.log_epoch(session.experiment, epoch, found, views=1)
 
 
 def _final_test(session: Session, run: Run) -> None:
-    test = session.experiment.store.test
+    test = session.experiment.testing
     kept = {"labels": np.asarray(test.labels, np.int16), "tiles": np.asarray(test.tiles, np.int32)}
     for views in (1, 10):
         found = probabilities(session, ten=views == 10)

@@ -30,7 +30,7 @@ def evaluate(request: Request) -> None:
     """Print the errors of a finished run's weights, with one view and with ten."""
     session = open_session(request, "train")
     session.network.load(saved_weights(request.out, session.experiment.network))
-    labels = session.experiment.store.test.labels
+    labels = session.experiment.testing.labels
     for ten in (False, True):
         found = evaluation.errors(probabilities(session.experiment, session.network, ten=ten), labels)
         log(

@@ -48,10 +48,11 @@ class ImposedPool(gluon.HybridBlock):
 
 
 class Imposition:
-    """Makes the blocks, remembers them, and hands each step's choices to all."""
+    """Makes the blocks, remembers them, and hands each step's choices to all; ``choices``: by step and layer."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
+        self.choices: Arrays = {}
         self.blocks: list[tuple[Layer, Share, ImposedReLU | ImposedPool]] = []
 
     def make(self, layer: Layer, share: Share) -> gluon.HybridBlock:
@@ -64,8 +65,8 @@ class Imposition:
         self.blocks.append((layer, share, block))
         return block
 
-    def impose(self, choices: Arrays, step: int) -> None:
+    def impose(self, step: int) -> None:
         """Keep to the choices of ``step`` from now on."""
         for layer, share, block in self.blocks:
-            chosen = choices[f"{step}.{layer.name}"]
+            chosen = self.choices[f"{step}.{layer.name}"]
             block.impose(layer, chosen[:, share.slice(chosen.shape[1])])

@@ -107,11 +107,24 @@ def _pool(layer: Pool, share: Share) -> gluon.HybridBlock:
     return nn.MaxPool2D(layer.window, layer.stride)
 
 
+class Dropped(gluon.Block):
+    """Dropout by a given mask: (batch, units of the share), and the mask alike, or None at test."""
+
+    def __init__(self, layer: Dropout) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: mx.nd.NDArray, mask: mx.nd.NDArray | None) -> mx.nd.NDArray:
+        if mask is None:
+            return x if self.layer.inverted else x * 0.5
+        return x * mask * (2.0 if self.layer.inverted else 1.0)
+
+
 @dataclass
 class Segment:
     """Layers that each context carries out alone, after what precedes them: a dropout mask, a crossing, or nothing."""
 
-    dropout: Dropout | None = None
+    dropout: str | None = None
     crosses: bool = False
     blocks: list[nn.HybridSequential] = field(default_factory=list)
 
@@ -139,11 +152,13 @@ class AlexNet(gluon.Block):
         self.table, self.contexts, self.dtype = table, list(contexts), dtype
         self.shares = [Share(index, count, context, dtype) for index, context in enumerate(contexts)]
         self.segments: list[Segment] = []
-        self.weighted: dict[str, list[gluon.HybridBlock]] = {}
+        # By layer, each context's share of it.
+        self.parts: dict[str, list[gluon.Block]] = {}
         segment = self._open(Segment())
         for layer in table:
             if isinstance(layer, Dropout):
-                segment = self._open(Segment(dropout=layer))
+                self.parts[layer.name] = [Dropped(layer) for _ in self.shares]
+                segment = self._open(Segment(dropout=layer.name))
                 continue
             if isinstance(layer, Weighted) and layer.crosses:
                 if len(segment.blocks[0]):
@@ -152,12 +167,11 @@ class AlexNet(gluon.Block):
             parts = [make(layer, share) for share in self.shares]
             for blocks, part in zip(segment.blocks, parts, strict=True):
                 blocks.add(part)
-            if isinstance(layer, Weighted):
-                self.weighted[layer.name] = parts
+            self.parts[layer.name] = parts
         for number, segment in enumerate(self.segments):
             for index, blocks in enumerate(segment.blocks):
-                blocks.hybridize(static_alloc=True, static_shape=True)
                 self.register_child(blocks, f"segment{number}_{index}")
+        self.close()
         for share in self.shares:
             self.parameters_on(share.index).initialize(ctx=share.context)
         self.cast(dtype)
@@ -166,6 +180,14 @@ class AlexNet(gluon.Block):
         segment.blocks = [nn.HybridSequential() for _ in self.shares]
         self.segments.append(segment)
         return segment
+
+    def close(self) -> None:
+        """Let every segment run as one compiled graph."""
+        self.hybridize(static_alloc=True, static_shape=True)
+
+    def open(self) -> None:
+        """Let every layer run by itself, so that its hooks are called."""
+        self.hybridize(active=False)
 
     def forward(self, images: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]] | None) -> mx.nd.NDArray:
         """Logits (batch, classes) on the first context.
@@ -176,7 +198,9 @@ class AlexNet(gluon.Block):
         values = images
         for segment in self.segments:
             if segment.dropout:
-                values = self._drop(segment.dropout, values, masks)
+                own = masks[segment.dropout] if masks else [None] * len(values)
+                parts = self.parts[segment.dropout]
+                values = [drop(value, mask) for drop, value, mask in zip(parts, values, own, strict=True)]
             if segment.crosses:
                 values = self._cross(values)
             values = [blocks(value) for blocks, value in zip(segment.blocks, values, strict=True)]
@@ -191,14 +215,6 @@ class AlexNet(gluon.Block):
     def _cross(self, values: list[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
         return [self._gather(values, context) for context in self.contexts]
 
-    def _drop(
-        self, layer: Dropout, values: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]] | None
-    ) -> list[mx.nd.NDArray]:
-        if masks is None:
-            return values if layer.inverted else [value * 0.5 for value in values]
-        factor = 2.0 if layer.inverted else 1.0
-        return [value * mask * factor for value, mask in zip(values, masks[layer.name], strict=True)]
-
     def parameters_on(self, index: int) -> gluon.ParameterDict:
         """The parameters that live on ``contexts[index]``."""
         found = gluon.ParameterDict()
@@ -209,10 +225,11 @@ class AlexNet(gluon.Block):
     def canonical(self) -> dict[str, list[gluon.Parameter]]:
         """Canonical name -> the parameter's part on each context."""
         names: dict[str, list[gluon.Parameter]] = {}
-        for name, parts in self.weighted.items():
+        for layer in self.table.weighted():
             for kind in ("weight", "bias"):
-                names[f"{name}.{kind}"] = [
-                    next(p for key, p in part.collect_params().items() if key.endswith(kind)) for part in parts
+                names[f"{layer.name}.{kind}"] = [
+                    next(p for key, p in part.collect_params().items() if key.endswith(kind))
+                    for part in self.parts[layer.name]
                 ]
         return names
 

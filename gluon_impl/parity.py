@@ -1,46 +1,104 @@
-"""Carry out the oracle's steps and measure how far each quantity is from the oracle's.
+"""Carry out the oracle's steps, reading by reading, and measure how far each quantity is from the oracle's.
 
-python -m gluon_impl parity --case parity --placement columns --oracle results/runs/oracle/parity/single/seed0
+python -m gluon_impl parity --case ladder --placement columns --oracle results/runs/oracle/ladder/single/seed0
 """
 
-from mxnet import autograd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
-from gluon_impl import feed
+import mxnet as mx
+import numpy as np
+
+from gluon_impl import feed, train
+from gluon_impl.evaluate import predictor, probabilities
 from gluon_impl.imposed import Imposition
-from gluon_impl.network import make_block
-from gluon_impl.session import open_session
-from gluon_impl.train import cross_entropy
+from gluon_impl.network import AlexNet, make_block
+from gluon_impl.session import Session, open_session
 from protocol import probe
-from protocol.probe import Probe
+from protocol.probe import READINGS, Reading
+from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
 
 
 def parity(request: Request) -> None:
-    """Write the distances of every quantity into the run's record."""
-    folder = oracle_of(request)
-    imposition = Imposition(request.case.batch)
-    session = open_session(request, "parity", imposition.make if request.imposed else make_block)
-    experiment, network = session.experiment, session.network
-    choices = probe.read_tensors(folder / "choices.safetensors") if request.imposed else {}
-    seen = Probe()
+    """Take every reading, and write the distances of its quantities into the run's folder."""
+    oracle = oracle_of(request)
     with claimed(request.out):
-        run = Run(request.out, session.record)
-        with run.recorded():
-            for step in range(experiment.total_steps):
-                batch = feed.training_batch(experiment, network, step)
-                if request.imposed:
-                    imposition.impose(choices, step)
-                with autograd.record():
-                    logits = network(batch.images, batch.masks)
-                    losses = cross_entropy(logits, batch.labels)
-                losses.backward()
-                seen.losses.append(float(losses.mean().asscalar()))
-                if step == 0:
-                    seen.logits = logits.asnumpy()
-                    # Gluon's gradients are those of the summed loss; its Trainer divides by the batch.
-                    summed = network.assemble(lambda parameter: parameter.grad())
-                    seen.gradients = {name: value / len(losses) for name, value in summed.items()}
-                session.optimizer.step(experiment.rate(step), len(losses))
-            seen.weights = network.assemble(lambda parameter: parameter.data())
-            run.finish_parity(seen, folder, experiment)
+        run = None
+        for reading in map(READINGS.get, request.readings):
+            imposition = Imposition(request.case.batch)
+            make = imposition.make if reading.imposed else make_block
+            session = open_session(replace(request, precision=reading.precision), "parity", make)
+            run = run or Run(request.out, session.record)
+            with run.recorded():
+                if reading.imposed:
+                    imposition.choices = probe.read_tensors(oracle / "choices.safetensors")
+                run.log_reading(reading, observe(session, reading, imposition), oracle, session.experiment)
+        run.finish_parity()
+
+
+def observe(session: Session, reading: Reading, imposition: Imposition) -> Arrays:
+    """Train, and keep what :mod:`protocol.probe` names."""
+    experiment, network = session.experiment, session.network
+    seen = {f"start.{name}": value for name, value in network.assemble(lambda parameter: parameter.data()).items()}
+    if not reading.imposed:
+        seen["test.start"] = predictor(network)(experiment.images(0, experiment.samples(0)))
+    for step in range(experiment.total_steps):
+        imposition.impose(step)
+        batch = feed.training_batch(experiment, network, step)
+        with _watched(network, step, seen):
+            loss, _ = train.train_step(network, session.optimizer, batch, experiment.rate(step))
+        seen[f"loss.{step}"] = np.array([loss.asscalar()])
+        if step == 0:
+            # Gluon's gradients are those of the summed loss; its Trainer divides by the batch.
+            summed = network.assemble(lambda parameter: parameter.grad())
+            seen |= {f"gradient.{name}": value / experiment.case.batch for name, value in summed.items()}
+    seen |= {f"weight.{name}": value for name, value in network.assemble(lambda parameter: parameter.data()).items()}
+    seen |= {f"momentum.{name}": value for name, value in network.assemble(session.optimizer.momentum()).items()}
+    if not reading.imposed:
+        seen |= {f"test.{views}": probabilities(experiment, network, ten=views == 10) for views in (1, 10)}
+    return seen
+
+
+@contextmanager
+def _watched(network: AlexNet, step: int, seen: Arrays) -> Iterator[None]:
+    """Keep what the network and its loss are given meanwhile and, at step 0, what each layer puts out."""
+    outputs: dict[str, list[mx.nd.NDArray]] = {name: [] for name in network.parts}
+
+    def keep_output(name: str, block: mx.gluon.Block, inputs: tuple, output: mx.nd.NDArray) -> None:
+        outputs[name].append(output)
+
+    def keep_images(block: mx.gluon.Block, inputs: tuple) -> None:
+        seen[f"images.{step}"] = inputs[0][0].asnumpy()
+
+    def keep_labels(block: mx.gluon.Block, inputs: tuple) -> None:
+        seen[f"labels.{step}"] = inputs[1].asnumpy()
+        if step == 0:
+            seen["logits"] = inputs[0].asnumpy()
+
+    handles = [
+        network.register_forward_pre_hook(keep_images),
+        train.cross_entropy.register_forward_pre_hook(keep_labels),
+    ]
+    if step == 0:
+        network.open()
+        handles += [
+            part.register_forward_hook(partial(keep_output, name))
+            for name, parts in network.parts.items()
+            for part in parts
+        ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.detach()
+    if step == 0:
+        network.close()
+        # The columns' parts in order, stacked.
+        seen |= {
+            f"forward.{name}": np.concatenate([value.asnumpy() for value in values], axis=1)
+            for name, values in outputs.items()
+        }

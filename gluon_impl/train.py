@@ -95,13 +95,13 @@ def _train(session: Session, run: Run, start: int, total: int) -> None:
 
 
 def _test_epoch(session: Session, run: Run, epoch: int) -> None:
-    labels = session.experiment.store.test.labels
+    labels = session.experiment.testing.labels
     found = evaluation.errors(probabilities(session.experiment, session.network, ten=False), labels)
     run.log_epoch(session.experiment, epoch, found, views=1)
 
 
 def _final_test(session: Session, run: Run) -> None:
-    test = session.experiment.store.test
+    test = session.experiment.testing
     kept = {"labels": np.asarray(test.labels, np.int16), "tiles": np.asarray(test.tiles, np.int32)}
     for views in (1, 10):
         found = probabilities(session.experiment, session.network, ten=views == 10)

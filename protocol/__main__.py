@@ -8,10 +8,22 @@ import typer
 from protocol.command import application, run
 from protocol.datasets.store import open_store
 from protocol.errors import Misuse
-from protocol.oracle import consult
+from protocol.oracle import recorded, write, write_envelope
 from protocol.record import log
 
-app = application("oracle", {"oracle": ("Carry out a case in float64, with the tolerances around it.", consult)})
+app = application(
+    "oracle",
+    {
+        "oracle": (
+            "Carry out a parity case in float64, with the tolerances around it.",
+            lambda request: recorded(request, write),
+        ),
+        "envelope": (
+            "Bound the losses of a case's first steps.",
+            lambda request: recorded(request, write_envelope),
+        ),
+    },
+)
 
 
 @app.command()

@@ -14,7 +14,9 @@ from protocol.weights import initial_deviations
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment. ``drops``: epochs after which the rate falls tenfold. ``limit``: use only so many images.
+    """One experiment. ``drops``: epochs after which the rate falls tenfold.
+
+    ``limit`` and ``test_limit``: train, or test, on only so many images.
 
     ``deviations``: the preset whose initial deviations are used, where they are not ``preset``'s own.
     """
@@ -33,6 +35,7 @@ class Case:
     deviations: str | None = None
     batch: int = 128
     limit: int | None = None
+    test_limit: int | None = None
     checkpoint_steps: int = 50
     policy: Policy = Policy()
     activation: str = "relu"
@@ -104,9 +107,24 @@ _parity = Case(
     deviations="chm-145",
     batch=16,
     limit=16,
+    test_limit=3,
     checkpoint_steps=5,
     cost="a minute",
 )
+_ladder = replace(
+    _parity,
+    name="ladder",
+    why="the parity case at a quarter of its width, cheap enough for every reading of the recipe",
+    store="photos-small",
+    size="small",
+    classes=20,
+    test_limit=40,
+    deviations=None,
+    cost="seconds",
+)
+
+# How far apart two backends' mean test errors over seeds may be and still be called equivalent; chosen before any run.
+ACCURACY_MARGIN = 0.05
 
 CASES: dict[str, Case] = {
     case.name: case
@@ -145,6 +163,31 @@ CASES: dict[str, Case] = {
             why="a sixteenth of the width: tests of training, resuming and evaluating",
             cost="seconds",
         ),
+        replace(
+            _photos,
+            name="trajectory",
+            batch=32,
+            limit=1600,
+            test_limit=64,
+            epochs=1,
+            drops=(),
+            why="the losses of 50 steps against those of the oracle's perturbed runs",
+            cost="20 seconds",
+        ),
+        replace(
+            _photos,
+            name="accuracy",
+            size="tiny",
+            batch=32,
+            limit=2000,
+            test_limit=500,
+            epochs=6,
+            drops=(4, 5),
+            checkpoint_steps=1000,
+            why="a sixteenth of the width over many seeds: are the backends' errors equivalent?",
+            cost="15 seconds a seed",
+        ),
+        _ladder,
         _parity,
         replace(
             _parity,
@@ -159,6 +202,7 @@ CASES: dict[str, Case] = {
             drops=(),
             batch=32,
             limit=None,
+            test_limit=None,
             why="the full-size network at batch 32: memory and throughput",
         ),
         replace(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from protocol.errors import Misuse
+from protocol.probe import READINGS
 from protocol.record import log
 from protocol.request import Request, make_request
 
@@ -16,7 +17,7 @@ Handler = Callable[[Request], None]
 BACKEND_VERBS = {
     "train": "Train a case, or go on with it.",
     "evaluate": "Test a trained run's weights with one view and with ten.",
-    "parity": "Carry out the oracle's steps and measure the distance from it.",
+    "parity": "Carry out the oracle's steps, reading by reading, and measure the distance from it.",
     "bench": "Measure a training step's time and memory.",
 }
 
@@ -82,7 +83,7 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
         resume: Annotated[bool, typer.Option(help="Go on from the last saved state.")] = True,
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,
-        imposed: Annotated[bool, typer.Option(help="Keep to the oracle's choices in ReLU and pooling.")] = False,
+        readings: Annotated[str, typer.Option(help="Which of parity's readings to take.")] = ",".join(READINGS),
     ) -> None:
         handler(
             make_request(
@@ -102,7 +103,7 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
                 resume=resume,
                 out=out,
                 oracle=oracle,
-                imposed=imposed,
+                readings=readings,
             )
         )
 

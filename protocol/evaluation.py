@@ -14,7 +14,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 def test_batches(experiment: Experiment, batch: int) -> Iterator[np.ndarray]:
     """Indices (batch,) of the test images in order; the last batch is filled up with the last image."""
-    count = len(experiment.store.test)
+    count = len(experiment.testing)
     for start in range(0, count, batch):
         yield np.minimum(np.arange(start, start + batch), count - 1)
 
@@ -25,7 +25,7 @@ def predict_all(experiment: Experiment, predict: Predict, batch: int, *, ten: bo
     for samples in test_batches(experiment, batch):
         views = experiment.test_views(samples, ten=ten)
         parts.append(np.mean([softmax(predict(view).astype(np.float64)) for view in views], axis=0))
-    return np.concatenate(parts)[: len(experiment.store.test)]
+    return np.concatenate(parts)[: len(experiment.testing)]
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A case with its data and its seed: what a backend needs to train, and what it must obey."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,10 +35,12 @@ class Experiment:
     @cached_property
     def training(self) -> Split:
         """The images trained on."""
-        split, limit = self.store.train, self.case.limit
-        if limit is None:
-            return split
-        return replace(split, images=split.images[:limit], labels=split.labels[:limit], tiles=split.tiles[:limit])
+        return self.store.train.first(self.case.limit)
+
+    @cached_property
+    def testing(self) -> Split:
+        """The images tested on."""
+        return self.store.test.first(self.case.test_limit)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,7 +86,7 @@ class Experiment:
 
     def test_views(self, samples: np.ndarray, *, ten: bool) -> np.ndarray:
         """Test images (views, len(samples), 3, crop, crop) float32."""
-        return views(self.store.test, self.crop, samples, ten=ten)
+        return views(self.testing, self.crop, samples, ten=ten)
 
     def plan_hash(self) -> str:
         """One hash of all that two runs must share to be twins: data, case, seed, draws."""

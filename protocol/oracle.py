@@ -1,8 +1,8 @@
 """The oracle's run of a case: the float64 reference, and how far float32 arithmetic may lead away from it.
 
-    tensors.safetensors     what :class:`protocol.probe.Probe` holds, float64
+    tensors.safetensors     the quantities of :mod:`protocol.probe`, float64
     choices.safetensors     by step and layer: the signs ReLU saw and the places pooling chose
-    record.json             ``result.tolerances``: by rung and quantity
+    tolerances.csv          by reading and quantity; with how far the random draws are from what they should be
     envelope.csv            of a longer run: the loss at each step, and the bounds float32 runs should keep to
 
 A tolerance is ``SAFETY`` times the largest distance from float64 of the same network in float32, over several
@@ -11,23 +11,26 @@ unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. Which layer's tie falls
-              is luck, so all gradients that ties can reach share the largest one's bound, and so do all weights
+              is luck, so all gradients that ties can reach share the largest one's bound; so do momentum and weights
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
+
+Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from protocol import dropout, probe
+from protocol import dropout, literal, probe
 from protocol.experiment import Experiment, open_experiment
-from protocol.probe import Probe
+from protocol.probe import READINGS
 from protocol.random_bits import Purpose, words
 from protocol.record import Record, log, surroundings, write_record, write_table
-from protocol.reference import Arrays, Pass, cross_entropy, forward, update
+from protocol.reference import Arrays, Pass, cross_entropy, forward, softmax, update
 from protocol.request import Request
 
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
@@ -36,19 +39,21 @@ SAFETY = 8.0
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
+GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
 # Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
 # largest of four draws is about one deviation; four times that leaves one run in some ten thousand outside.
 ENVELOPE_SAFETY = 4.0
 ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
+TOLERANCE_COLUMNS = ("reading", "quantity", "tolerance", "difference", "where")
 
 
 @dataclass
 class OracleRun:
-    """A short run's observations and the choices it made, step by step."""
+    """A short run's observations, and the choices it made by step and layer, under names such as ``0.relu1``."""
 
-    probe: Probe
-    choices: list[Arrays]
+    seen: Arrays
+    choices: Arrays
 
 
 def perturbed(images: np.ndarray, seed: int) -> np.ndarray:
@@ -60,62 +65,91 @@ def perturbed(images: np.ndarray, seed: int) -> np.ndarray:
     return np.nextafter(images, target)
 
 
-def train(
-    experiment: Experiment,
-    steps: int,
-    dtype: type,
-    *,
-    perturbation: int = 0,
-    imposed: list[Arrays] | None = None,
-    observe: bool = True,
-) -> OracleRun:
-    """Train for ``steps`` and observe; ``imposed`` holds choices to keep to, by step.
+class Trainee:
+    """The reference network in training, from the weights at step 0."""
 
-    Without ``observe`` only the losses are kept.
-    """
-    network, case = experiment.network, experiment.case
-    start = experiment.weights()
-    weights: Arrays = {name: value.astype(dtype) for name, value in start.items()}
-    momentum = {name: np.zeros_like(value) for name, value in weights.items()}
-    seen, choices = Probe(), []
-    for step in range(steps):
-        samples = experiment.samples(step)
-        images: np.ndarray = perturbed(experiment.images(step, samples), perturbation).astype(dtype)
-        run = Pass(
-            weights,
-            dropout.masks(network, experiment.seed, step, 0, case.batch),
-            imposed[step] if imposed else None,
-        )
-        logits, backward = forward(network, images, run)
-        loss, gradient = cross_entropy(logits, experiment.labels(samples))
+    def __init__(self, experiment: Experiment, dtype: type, perturbation: int = 0) -> None:
+        self.experiment, self.dtype, self.perturbation = experiment, dtype, perturbation
+        self.weights: Arrays = {name: value.astype(dtype) for name, value in experiment.weights().items()}
+        self.momentum = {name: np.zeros_like(value) for name, value in self.weights.items()}
+
+    def images(self, step: int) -> np.ndarray:
+        pixels = self.experiment.images(step, self.experiment.samples(step))
+        return perturbed(pixels, self.perturbation).astype(self.dtype)
+
+    def take(self, step: int, imposed: Arrays | None = None) -> tuple[Pass, np.ndarray, float]:
+        """One update. Returns the pass it rests on, the logits and the loss."""
+        experiment = self.experiment
+        masks = dropout.masks(experiment.network, experiment.seed, step, 0, experiment.case.batch)
+        run = Pass(self.weights, masks, imposed)
+        logits, backward = forward(experiment.network, self.images(step), run)
+        loss, gradient = cross_entropy(logits, experiment.labels(experiment.samples(step)))
         backward(gradient)
-        seen.losses.append(loss)
-        if observe:
-            choices.append(run.choices)
-            if step == 0:
-                seen.logits, seen.gradients = logits, run.gradients
-        update(weights, momentum, run.gradients, experiment.recipe, experiment.rate(step))
-    if observe:
-        seen.weights = weights
+        update(self.weights, self.momentum, run.gradients, experiment.recipe, experiment.rate(step))
+        return run, logits, loss
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits without dropout."""
+        return forward(self.experiment.network, images.astype(self.dtype), Pass(self.weights))[0]
+
+    def probabilities(self, pixels: literal.Pixels, *, ten: bool) -> np.ndarray:
+        """Class probabilities (test images, classes), the mean over the views."""
+        return np.stack(
+            [
+                softmax(self.logits(pixels.views(sample, ten=ten))).mean(axis=0)
+                for sample in range(len(self.experiment.testing))
+            ]
+        )
+
+
+def observe(experiment: Experiment, dtype: type, *, perturbation: int = 0, imposed: Arrays | None = None) -> OracleRun:
+    """Carry a case out and observe what :mod:`protocol.probe` names; ``imposed``: choices to keep to."""
+    trainee, pixels = Trainee(experiment, dtype, perturbation), literal.Pixels(experiment)
+    seen = {f"start.{name}": value.astype(np.float32) for name, value in trainee.weights.items()}
+    seen["test.start"] = trainee.logits(trainee.images(0))
+    choices: Arrays = {}
+    for step in range(experiment.total_steps):
+        run, logits, loss = trainee.take(step, _of_step(imposed, step))
+        choices |= {f"{step}.{name}": value for name, value in run.choices.items()}
+        seen[f"images.{step}"] = pixels.training(step)
+        seen[f"labels.{step}"] = experiment.store.train.labels[experiment.samples(step)].astype(np.float64)
+        seen[f"loss.{step}"] = np.array([loss])
+        if step == 0:
+            seen["logits"] = logits
+            seen |= {f"forward.{name}": value for name, value in run.activations.items()}
+            seen |= {f"gradient.{name}": value for name, value in run.gradients.items()}
+    seen |= {f"weight.{name}": value for name, value in trainee.weights.items()}
+    seen |= {f"momentum.{name}": value for name, value in trainee.momentum.items()}
+    seen |= {f"test.{views}": trainee.probabilities(pixels, ten=views == 10) for views in (1, 10)}
     return OracleRun(seen, choices)
 
 
-def tolerances(experiment: Experiment, steps: int, truth: OracleRun) -> dict[str, dict[str, float]]:
-    """By rung (imposed, free, fp64) and quantity: how far a correct network may be from float64."""
-    start, expected = experiment.weights(), truth.probe.tensors()
+def _of_step(choices: Arrays | None, step: int) -> Arrays | None:
+    """The choices of one step, by layer."""
+    if choices is None:
+        return None
+    return {name.partition(".")[2]: value for name, value in choices.items() if name.startswith(f"{step}.")}
+
+
+def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, float]]:
+    """By reading and quantity: how far a correct network may be from float64."""
+    start = experiment.weights()
+    floor = len(experiment.network.layers) * FP32_UNIT
     bounds: dict[str, dict[str, float]] = {}
-    for rung, imposed in (("imposed", truth.choices), ("free", None)):
+    for reading, imposed in (("imposed", truth.choices), ("free", None)):
         largest: dict[str, float] = {}
         for seed in range(PERTURBATIONS):
-            other = train(experiment, steps, np.float32, perturbation=seed, imposed=imposed)
-            for name, found in probe.distances(other.probe, expected, start).items():
+            other = observe(experiment, np.float32, perturbation=seed, imposed=imposed)
+            for name, found in probe.distances(other.seen, truth.seen.items(), start, imposed=False).items():
                 largest[name] = max(largest.get(name, 0.0), found.difference)
-        if rung == "free":
+        if reading == "free":
             _share_bounds(largest)
-        floor = len(experiment.network.layers) * FP32_UNIT
-        bounds[rung] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
+        bounds[reading] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
     bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
-    return bounds
+    return {
+        reading: {name: 0.0 if name.partition(".")[0] in GIVEN else bound for name, bound in own.items()}
+        for reading, own in bounds.items()
+    }
 
 
 def _share_bounds(largest: dict[str, float]) -> None:
@@ -123,10 +157,16 @@ def _share_bounds(largest: dict[str, float]) -> None:
 
     fc8 has no ReLU above it, so no choice reaches its gradient at step 0, nor do choices move the logits by a jump.
     """
-    for kind in ("gradient.", "weight."):
+    for kind in ("gradient.", "momentum.", "weight."):
         reached = [name for name in largest if name.startswith(kind) and not name.startswith("gradient.fc8.")]
         bound = max(largest[name] for name in reached)
         largest.update(dict.fromkeys(reached, bound))
+
+
+def losses(experiment: Experiment, steps: int, dtype: type, perturbation: int = 0) -> list[float]:
+    """The losses of the first steps."""
+    trainee = Trainee(experiment, dtype, perturbation)
+    return [trainee.take(step)[2] for step in range(steps)]
 
 
 def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
@@ -135,11 +175,8 @@ def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
     The bounds are ``ENVELOPE_SAFETY`` times the largest distance of any perturbed float32 run at this or an earlier
     step, and at least one unit roundoff for each layer.
     """
-    truth = train(experiment, steps, np.float64, observe=False).probe.losses
-    others = [
-        train(experiment, steps, np.float32, perturbation=seed, observe=False).probe.losses
-        for seed in range(PERTURBATIONS)
-    ]
+    truth = losses(experiment, steps, np.float64)
+    others = [losses(experiment, steps, np.float32, seed) for seed in range(PERTURBATIONS)]
     spread = 0.0
     for step, loss in enumerate(truth):
         spread = max(spread, *(abs(other[step] - loss) for other in others))
@@ -147,16 +184,39 @@ def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
         yield {"step": step, "loss": loss, "low": loss - bound, "high": loss + bound}
 
 
-def choices_by_name(choices: list[Arrays]) -> Arrays:
-    """All steps' choices under names such as ``0.relu1``."""
-    return {f"{step}.{layer}": value for step, made in enumerate(choices) for layer, value in made.items()}
+def write(request: Request, experiment: Experiment) -> None:
+    """Write a parity case's tensors, choices and tolerances to ``request.out``."""
+    case = request.case.name
+    log(f"oracle {case}: {experiment.total_steps} steps in float64")
+    truth = observe(experiment, np.float64)
+    log(f"oracle {case}: {2 * PERTURBATIONS} perturbed runs in float32, for the tolerances")
+    bounds = tolerances(experiment, truth)
+    request.out.mkdir(parents=True, exist_ok=True)
+    probe.save_tensors(request.out / "tensors.safetensors", truth.seen)
+    probe.save_tensors(request.out / "choices.safetensors", truth.choices)
+    write_table(request.out / "tolerances.csv", TOLERANCE_COLUMNS, _rows(bounds, literal.draws(experiment)))
 
 
-def consult(request: Request) -> None:
-    """Carry out a case and write what backends are compared with to ``request.out``."""
+def _rows(bounds: dict[str, dict[str, float]], drawn: dict[str, literal.Finding]) -> Iterable[dict[str, Any]]:
+    for reading in READINGS:
+        for quantity, tolerance in bounds[reading].items():
+            yield {"reading": reading, "quantity": quantity, "tolerance": tolerance}
+    for quantity, (apart, tolerance) in drawn.items():
+        found = {"difference": apart.difference, "where": apart.where}
+        yield {"reading": "draws", "quantity": quantity, "tolerance": tolerance, **found}
+
+
+def write_envelope(request: Request, experiment: Experiment) -> None:
+    """Write the bounds of a training case's first losses to ``request.out``."""
+    steps = request.steps or ENVELOPE_STEPS
+    log(f"oracle {request.case.name}: {steps} steps in float64 and {PERTURBATIONS} times in float32")
+    write_table(request.out / "envelope.csv", ENVELOPE_COLUMNS, envelope(experiment, steps))
+
+
+def recorded(request: Request, work: Callable[[Request, Experiment], None]) -> None:
+    """Do the work, and write the oracle's record when it is done."""
     experiment = open_experiment(request.case, request.data, request.seed)
     started = time.monotonic()
-    steps = experiment.total_steps
     record = Record(
         kind="oracle",
         backend="oracle",
@@ -169,17 +229,6 @@ def consult(request: Request) -> None:
         plan_hash=experiment.plan_hash(),
         **surroundings(("numpy",)),
     )
-    if request.case.name.startswith("parity"):
-        log(f"oracle {request.case.name}: {steps} steps in float64")
-        truth = train(experiment, steps, np.float64)
-        log(f"oracle {request.case.name}: {2 * PERTURBATIONS} perturbed runs in float32, for the tolerances")
-        record.result = {"tolerances": tolerances(experiment, steps, truth)}
-        request.out.mkdir(parents=True, exist_ok=True)
-        probe.save_tensors(request.out / "tensors.safetensors", truth.probe.tensors())
-        probe.save_tensors(request.out / "choices.safetensors", choices_by_name(truth.choices))
-    else:
-        steps = request.steps or ENVELOPE_STEPS
-        log(f"oracle {request.case.name}: {steps} steps in float64 and {PERTURBATIONS} times in float32")
-        write_table(request.out / "envelope.csv", ENVELOPE_COLUMNS, envelope(experiment, steps))
+    work(request, experiment)
     record.status, record.seconds = "finished", round(time.monotonic() - started, 2)
     write_record(request.out, record)

@@ -1,17 +1,27 @@
-"""What a parity run measures, and the distance between two of them.
+"""What a parity run observes, and how far it is from what the oracle saw.
 
-A probe is a short training run, observed: the logits, the loss and every gradient of step 0, the loss of each step,
-and every weight at the end. ``Distances`` compares one with the oracle's, quantity by quantity:
+A parity run is a short training run, watched from its first weights to a test after its last update. It takes up to
+three *readings*, each from the start:
 
-    logits       the batch mean removed (nearly all of the logits is the same for every image at the start)
-    gradient.X   relative norm of the difference
-    weight.X     the same, relative to how far the parameter moved in all steps
-    loss         the largest relative difference over the steps
+    fp64      float64
+    imposed   float32, kept to the oracle's choices in ReLU and pooling, so that no near-tie falls the other way
+    free      float32 as it is
+
+In each it observes these quantities, in an order in which each can be the cause of the next:
+
+    start.X                 weights at step 0, read back from the devices
+    images.S, labels.S      what the network and its loss are given at step S
+    forward.L               layer L's output at step 0, dropout on
+    logits, loss.0          of step 0
+    gradient.X              at step 0
+    momentum.X, weight.X    after the last update; loss.S of the later steps
+    test.start              logits of step 0's images without dropout, before any update
+    test.1, test.10         class probabilities of the test images at the end, with one view and with ten
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,77 +31,113 @@ from safetensors.numpy import save_file
 
 from protocol.errors import Misuse
 from protocol.random_bits import Purpose, below, words
+from protocol.reference import Arrays
 
 SAMPLED = 1024  # entries kept of each tensor, to compare backends with each other
+SAMPLED_KINDS = ("logits", "gradient", "weight", "test")
+LADDER_COLUMNS = ("reading", "precision", "quantity", "difference", "where")
 
 
-@dataclass
-class Probe:
-    """Observations of a run; gradients and weights by canonical parameter name."""
+@dataclass(frozen=True)
+class Reading:
+    """One way of carrying out a parity run."""
 
-    logits: np.ndarray | None = None
-    losses: list[float] = field(default_factory=list)
-    gradients: dict[str, np.ndarray] = field(default_factory=dict)
-    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    name: str
+    precision: str
+    imposed: bool = False
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        assert self.logits is not None
-        named = {"logits": self.logits, "losses": np.array(self.losses)}
-        named |= {f"gradient.{name}": value for name, value in self.gradients.items()}
-        return named | {f"weight.{name}": value for name, value in self.weights.items()}
+
+READINGS = {
+    reading.name: reading
+    for reading in (Reading("fp64", "fp64"), Reading("imposed", "fp32", imposed=True), Reading("free", "fp32"))
+}
 
 
 @dataclass(frozen=True)
 class Distance:
-    """``difference`` is relative; ``where`` is the index of the entry that differs most."""
+    """``where`` is the index of the entry that differs most."""
 
     difference: float
     where: str
 
 
-def centred(logits: np.ndarray) -> np.ndarray:
-    return logits - logits.mean(axis=0)
+def centred(values: np.ndarray) -> np.ndarray:
+    """Without the mean over the batch, which is nearly all of the logits at the paper's initial weights."""
+    return values - values.mean(axis=0)
 
 
 def distance(value: np.ndarray, expected: np.ndarray, scale: float | None = None) -> Distance:
     """Norm of the difference relative to ``scale``, by default the norm of ``expected``."""
-    if value.shape != expected.shape:
-        return Distance(float("inf"), f"shape {value.shape}, expected {expected.shape}")
     difference = value.astype(np.float64) - expected
     size = float(np.linalg.norm(expected)) if scale is None else scale
     norm = float(np.linalg.norm(difference))
-    worst = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)
     relative = norm / size if size > 0 else float(norm > 0)
-    return Distance(relative if np.isfinite(relative) else float("inf"), str([int(index) for index in worst]))
+    return Distance(_finite(relative), _largest(np.abs(difference)).where)
 
 
-def distances(probe: Probe, oracle: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray]) -> dict[str, Distance]:
-    """Distance of every quantity of ``probe`` from the oracle's tensors; ``start`` holds the weights at step 0."""
+def _largest(apart: np.ndarray) -> Distance:
+    worst = np.unravel_index(int(apart.argmax()), apart.shape)
+    return Distance(_finite(float(apart[worst])), str([int(index) for index in worst]))
+
+
+def _finite(difference: float) -> float:
+    """What is no number is infinitely far."""
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def distances(
+    seen: Arrays, expected: Iterable[tuple[str, np.ndarray]], start: Mapping[str, np.ndarray], *, imposed: bool
+) -> dict[str, Distance]:
+    """Distance of every quantity from the oracle's; ``start`` holds the weights at step 0.
+
+    Images differ by grey levels, labels by how many are others; a weight's difference is relative to how far it moved,
+    any other quantity's to its norm. What was not seen, or has another shape, is infinitely far. A network that keeps
+    to imposed choices can't test other images.
+    """
     found: dict[str, Distance] = {}
-    for name, value in probe.tensors().items():
-        expected = oracle[name]
-        if name == "logits":
-            found[name] = distance(centred(value), centred(expected))
-        elif name == "losses":
-            relative = np.abs(value - expected) / np.abs(expected)
-            found["loss"] = Distance(float(relative.max()), f"step {int(relative.argmax())}")
-        elif name.startswith("weight."):
-            moved = float(np.linalg.norm(expected - start[name.removeprefix("weight.")]))
-            found[name] = distance(value, expected, moved)
+    for name, truth in expected:
+        kind, _, rest = name.partition(".")
+        value = seen.get(name)
+        if kind == "test" and imposed:
+            continue
+        if value is None or value.shape != truth.shape:
+            shape = "not seen" if value is None else f"shape {value.shape}, expected {truth.shape}"
+            found[name] = Distance(float("inf"), shape)
+        elif kind == "images":
+            found[name] = _largest(np.abs(value - truth))
+        elif kind == "labels":
+            others = np.flatnonzero(value != truth)
+            found[name] = Distance(float(len(others)), f"samples {others[:8].tolist()}" if len(others) else "")
+        elif kind in ("logits", "test"):
+            found[name] = distance(centred(value), centred(truth))
+        elif kind == "weight":
+            found[name] = distance(value, truth, float(np.linalg.norm(truth - start[rest])))
         else:
-            found[name] = distance(value, expected)
+            found[name] = distance(value, truth)
     return found
 
 
-def samples(probe: Probe) -> dict[str, np.ndarray]:
-    """The probe cut down to fixed random entries of each tensor, and all logits and losses."""
-    kept: dict[str, np.ndarray] = {}
-    for name, value in probe.tensors().items():
-        flat = value.ravel()
-        if name in ("logits", "losses") or flat.size <= SAMPLED:
-            kept[name] = np.ascontiguousarray(value)
-        else:
-            kept[name] = flat[below(words(flat.size, Purpose.CROPS, SAMPLED), flat.size)]
+def rows(reading: Reading, found: Mapping[str, Distance]) -> Iterator[dict[str, Any]]:
+    """The rows of a parity run's ``ladder.csv``."""
+    for quantity, apart in found.items():
+        yield {
+            "reading": reading.name,
+            "precision": reading.precision,
+            "quantity": quantity,
+            "difference": apart.difference,
+            "where": apart.where,
+        }
+
+
+def samples(reading: Reading, seen: Arrays) -> Arrays:
+    """What is kept of a reading to compare backends by: fixed random entries of each large tensor."""
+    kept: Arrays = {}
+    for name, value in seen.items():
+        if name.partition(".")[0] not in SAMPLED_KINDS:
+            continue
+        if value.size > SAMPLED and name.startswith(("gradient.", "weight.")):
+            value = value.ravel()[below(words(value.size, Purpose.CROPS, SAMPLED), value.size)]
+        kept[f"{reading.name}.{name}"] = value
     return kept
 
 
@@ -120,11 +166,21 @@ def check_tensors(path: Path) -> None:
         pass
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Read a safetensors file whole.
+def each_tensor(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of a safetensors file, one in memory at a time.
 
     Raises:
         Misuse: it is absent or damaged.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+        for name in file.keys():
+            yield name, file.get_tensor(name)
+
+
+def read_tensors(path: Path) -> Arrays:
+    """Read a safetensors file whole.
+
+    Raises:
+        Misuse: it is absent or damaged.
+    """
+    return dict(each_tensor(path))

@@ -1,13 +1,16 @@
 """What the audit runs: the jobs of a profile, in order, each a command line of one backend."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from paper.architecture import Network, Norm
+from paper.recipe import PRESETS
 from protocol.cases import find_case
 from protocol.request import default_folder
 
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
 SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
+ACCURACY_SEEDS = {"gluon": range(1, 7), "deepspeed": range(11, 17)}
 TWINS = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
 
 
@@ -21,8 +24,7 @@ class Job:
     seconds: int
     placement: str = "single"
     variant: str | None = None
-    precision: str = "fp32"
-    imposed: bool = False
+    preset: str | None = None
     seed: int = 0
     extra: tuple[str, ...] = ()
     oracle: Path | None = None
@@ -31,51 +33,57 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        case = find_case(self.case, variant=self.variant)
-        folder = default_folder(self.backend, case, self.placement, self.seed, self.precision, self.imposed)
+        case = find_case(self.case, variant=self.variant, preset_name=self.preset)
+        folder = default_folder(self.backend, case, self.placement, self.seed, "fp32")
         return folder.with_name(f"{folder.name}{self.label}")
 
     @property
     def arguments(self) -> list[str]:
-        named = [self.verb, "--case", self.case, "--placement", self.placement, "--precision", self.precision]
-        named += ["--seed", str(self.seed)]
+        named = [self.verb, "--case", self.case, "--placement", self.placement, "--seed", str(self.seed)]
         if self.variant:
             named += ["--variant", self.variant]
+        if self.preset:
+            named += ["--preset", self.preset]
         if self.oracle:
             named += ["--oracle", str(self.oracle)]
-        if self.imposed:
-            named.append("--imposed")
         return [*named, *self.extra, "--out", str(self.folder)]
 
     @property
     def title(self) -> str:
         words = [self.backend, self.verb if self.verb != self.backend else "", self.case, self.variant or ""]
-        words += ["" if self.backend == "oracle" else self.placement, self.precision, "imposed" * self.imposed]
+        words += [self.preset or "", "" if self.backend == "oracle" else self.placement]
         words.append(f"seed {self.seed}" if self.seed else "")
         return " ".join(filter(None, words))
+
+
+def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, *extra: str) -> list[Job]:
+    """The oracle, and every placement of every backend after it."""
+    jobs = [oracle]
+    for backend in backends:
+        for placement in TWINS[backend]:
+            network = find_case(oracle.case, variant=oracle.variant, preset_name=oracle.preset).network()
+            if placement == "columns" and not placement_suits(network):
+                continue
+            own = replace(oracle, backend=backend, verb="parity", placement=placement, oracle=oracle.folder)
+            jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *extra)))
+    return jobs
+
+
+def placement_suits(network: Network) -> bool:
+    """Whether columns can lie on devices of their own: there are two, and no window spans them."""
+    return network.columns > 1 and all(layer.groups > 1 for layer in network if isinstance(layer, Norm))
 
 
 def quick(backends: tuple[str, ...]) -> list[Job]:
     """The default profile: exact claims, parity, one trained network a backend, memory and speed at full size."""
     one_step, bench = ("--epochs", "1"), ("--steps", "10")
-    oracles = {case: Job("oracle", "oracle", case, 60) for case in ("parity", "parity-paper")}
-    variants = {
-        variant: Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
-        for variant in ("merged", "half")
-    }
-    jobs = [*oracles.values(), *variants.values(), Job("oracle", "oracle", "photos", 90)]
-    for backend in backends:
-        for placement in TWINS[backend]:
-            tight = oracles["parity"].folder
-            jobs.append(Job(backend, "parity", "parity", 25, placement, precision="fp64", oracle=tight))
-            for case, oracle in oracles.items():
-                for imposed in (True, False):
-                    jobs.append(Job(backend, "parity", case, 15, placement, imposed=imposed, oracle=oracle.folder))
-        for variant, oracle in variants.items():
-            single = Job(
-                backend, "parity", "parity", 12, variant=variant, imposed=True, extra=one_step, oracle=oracle.folder
-            )
-            jobs.append(single)
+    jobs: list[Job] = []
+    for case in ("parity", "parity-paper"):
+        jobs += _parity(Job("oracle", "oracle", case, 60), backends, 30)
+    for variant in ("merged", "half"):
+        oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
+        jobs += _parity(oracle, backends, 12, "--readings", "imposed")
+    jobs.append(Job("oracle", "envelope", "photos", 90))
     for backend in backends:
         jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
     for backend in backends:
@@ -101,6 +109,31 @@ def standard(backends: tuple[str, ...]) -> list[Job]:
             ]
             jobs.append(Job(backend, "train", "no-norm", 60, seed=seed))
     return jobs
+
+
+def ladder(backends: tuple[str, ...]) -> list[Job]:
+    """Every rung: all presets in all placements at small size, three of them at full size, trajectories, accuracy."""
+    jobs: list[Job] = []
+    for preset in PRESETS:
+        jobs += _parity(Job("oracle", "oracle", "ladder", 6, preset=preset), backends, 12)
+    full = [Job("oracle", "oracle", case, 60) for case in ("parity", "parity-paper")]
+    for oracle in (*full, replace(full[0], preset="chm-145")):
+        jobs += _parity(oracle, backends, 30)
+    jobs.append(Job("oracle", "envelope", "trajectory", 20))
+    for backend in backends:
+        jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]
+        jobs += [Job(backend, "train", "accuracy", 15, seed=seed) for seed in ACCURACY_SEEDS[backend]]
+    return jobs
+
+
+def jobs_of(rung: str | None, backends: tuple[str, ...]) -> list[Job]:
+    """The ladder's jobs, or those that one rung needs."""
+    jobs = ladder(backends)
+    if rung is None:
+        return jobs
+    if rung in ("trajectory", "accuracy"):
+        return [job for job in jobs if job.case == rung]
+    return [job for job in jobs if job.verb in ("oracle", "parity")]
 
 
 PROFILES = {"quick": quick, "standard": standard}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from protocol.cases import Case, find_case
 from protocol.errors import Misuse
+from protocol.probe import READINGS
 
 RUNS = Path("results/runs")
 PRECISIONS = {"fp32": "float32", "fp64": "float64"}
@@ -26,7 +27,7 @@ class Request:
     resume: bool
     out: Path
     oracle: Path | None = None
-    imposed: bool = False
+    readings: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -51,7 +52,7 @@ def make_request(
     resume: bool = True,
     out: Path | None = None,
     oracle: Path | None = None,
-    imposed: bool = False,
+    readings: str = ",".join(READINGS),
 ) -> Request:
     """Check what was asked for and fill in the rest.
 
@@ -69,6 +70,9 @@ def make_request(
         raise Misuse(f"--seed must not be negative, but is {seed}")
     if precision not in PRECISIONS:
         raise Misuse(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    for reading in readings.split(","):
+        if reading not in READINGS:
+            raise Misuse(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
     if batch:
         chosen = replace(chosen, batch=batch)
     if epochs:
@@ -84,13 +88,13 @@ def make_request(
         seed,
         precision,
         resume,
-        out or default_folder(backend, chosen, placement, seed, precision, imposed),
+        out or default_folder(backend, chosen, placement, seed, precision),
         oracle,
-        imposed,
+        tuple(readings.split(",")),
     )
 
 
-def default_folder(backend: str, case: Case, placement: str, seed: int, precision: str, imposed: bool = False) -> Path:
+def default_folder(backend: str, case: Case, placement: str, seed: int, precision: str) -> Path:
     """``results/runs/<backend>/<case>/<placement>/seed<k>``; the case's name carries what was changed about it."""
     changes = [case.name]
     if case.variant != find_case(case.name).variant:
@@ -99,6 +103,4 @@ def default_folder(backend: str, case: Case, placement: str, seed: int, precisio
         changes.append(case.preset)
     if precision != "fp32":
         changes.append(precision)
-    if imposed:
-        changes.append("imposed")
     return RUNS / backend / "-".join(changes) / placement / f"seed{seed}"

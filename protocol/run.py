@@ -15,7 +15,7 @@ from paper.architecture import Network
 from protocol import probe, state
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
-from protocol.probe import Probe
+from protocol.probe import Reading
 from protocol.record import (
     EPOCH_COLUMNS,
     MEMORY_COLUMNS,
@@ -27,6 +27,7 @@ from protocol.record import (
     write_record,
     write_table,
 )
+from protocol.reference import Arrays
 from protocol.request import Request
 
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
@@ -61,6 +62,8 @@ class Run:
         self.steps: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
+        self.ladder: list[dict[str, Any]] = []
+        self.kept: Arrays = {}
         self.started = time.monotonic()
 
     def resume(self, latest: Path | None, *, write: bool = True) -> int:
@@ -120,15 +123,16 @@ class Run:
         self.write_tables()
         self.end("finished")
 
-    def finish_parity(self, seen: Probe, oracle: Path, experiment: Experiment) -> None:
-        """Record how far ``seen`` is from the oracle's run, and keep samples of it to compare backends by."""
-        expected = probe.read_tensors(oracle / "tensors.safetensors")
-        found = probe.distances(seen, expected, experiment.weights())
-        self.record.result |= {
-            "distances": {name: value.difference for name, value in found.items()},
-            "where": {name: value.where for name, value in found.items()},
-        }
-        probe.save_tensors(self.folder / "probe.safetensors", probe.samples(seen))
+    def log_reading(self, reading: Reading, seen: Arrays, oracle: Path, experiment: Experiment) -> None:
+        """Log how far ``seen`` is from the oracle's run, and keep samples of it to compare backends by."""
+        expected = probe.each_tensor(oracle / "tensors.safetensors")
+        found = probe.distances(seen, expected, experiment.weights(), imposed=reading.imposed)
+        self.ladder += probe.rows(reading, found)
+        self.kept |= probe.samples(reading, seen)
+
+    def finish_parity(self) -> None:
+        write_table(self.folder / "ladder.csv", probe.LADDER_COLUMNS, self.ladder)
+        probe.save_tensors(self.folder / "probe.safetensors", self.kept)
         self.end("finished")
 
     def finish_bench(self, memory: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
@@ -195,14 +199,13 @@ def oracle_of(request: Request) -> Path:
         Misuse: none was named, it carried out another experiment, or what it found is not there.
     """
     if request.oracle is None:
-        raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/parity/single/seed0")
+        raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
     experiment = open_experiment(request.case, request.data, request.seed)
     if read_record(request.oracle).plan_hash != experiment.plan_hash():
         raise Misuse(
             f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth"
         )
-    needed = ("tensors", "choices") if request.imposed else ("tensors",)
-    for name in needed:
+    for name in ("tensors", "choices"):
         probe.check_tensors(request.oracle / f"{name}.safetensors")
     return request.oracle
 

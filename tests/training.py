@@ -7,21 +7,18 @@ from typing import ClassVar
 
 import pytest
 
-from protocol.record import read_record
 from tests.commands import (
     Backend,
     check_finished_run,
     check_followed_the_oracle,
     check_parity,
+    ladder_oracle,
     rows,
     same,
     weights_of,
-    write_oracle,
 )
 
 SEEDS = {"single": 0, "split": 1}
-# Rounding in float32, relative to the little that a bias of 1 moves in 20 steps.
-FP32, FP64 = 3e-4, 1e-9
 
 
 class TrainingTests:
@@ -91,17 +88,11 @@ class TrainingTests:
         self.train(folder, data, "split", copy.name, "--steps", 3, "--no-resume")
         check_followed_the_oracle(copy, data, SEEDS["split"], steps=3)
 
-    @pytest.mark.parametrize(
-        ("kind", "precision", "imposed", "tolerance"),
-        [("single", "fp64", False, FP64), ("split", "fp64", True, FP64), ("split", "fp32", True, FP32)],
-    )
-    def test_parity_with_the_oracle(
-        self, folder: Path, data: Path, kind: str, precision: str, imposed: bool, tolerance: float
-    ) -> None:
-        oracle = write_oracle(data, folder / "oracle")
-        out = folder / f"parity-{kind}-{precision}"
-        how = ("--placement", self.placement(kind), "--precision", precision, "--data", data)
-        also = ("--imposed",) if imposed else ()
-        self.backend.call("parity", "--case", "tiny", *how, "--oracle", oracle, "--out", out, *also, cwd=folder)
-        check_parity(out, tolerance)
-        assert read_record(out).precision == precision
+    @pytest.mark.parametrize("preset", ["paper", "chm-145"])
+    @pytest.mark.parametrize("kind", SEEDS)
+    def test_parity_with_the_oracle(self, folder: Path, data: Path, kind: str, preset: str) -> None:
+        oracle = ladder_oracle(data, folder, preset)
+        out = folder / f"parity-{kind}-{preset}"
+        where = ("--placement", self.placement(kind), "--data", data, "--oracle", oracle, "--out", out)
+        self.backend.call("parity", "--case", "ladder", "--preset", preset, *where, cwd=folder)
+        check_parity(out, oracle)

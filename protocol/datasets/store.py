@@ -11,7 +11,7 @@ components.npy      (3, 3) float64, rows p_i        variances.npy (3,) float64, 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int | None) -> "Split":
+        """The first ``count`` images, or all."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count], tiles=self.tiles[:count])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def answer(case: Case, placement: str, dtype: str, *, imposed: bool = False) -> 
     net = AlexNet(question.network, CONTEXTS[placement], dtype, imposition.make if imposed else make_block)
     net.load(question.weights)
     if imposed:
-        imposition.impose(oracle(case)[1], 0)
+        imposition.choices = oracle(case)[1]
+        imposition.impose(0)
     images = [mx.nd.array(question.images, ctx=context, dtype=dtype) for context in net.contexts]
     masks = {
         name: [mx.nd.array(mask[:, share.slice(mask.shape[1])], ctx=share.context, dtype=dtype) for share in net.shares]
@@ -102,18 +103,16 @@ def test_columns_that_are_swapped_are_found_out(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_columns_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = AlexNet._drop
+    right = AlexNet.forward
 
-    def exchanged(
-        net: AlexNet, layer: object, values: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]]
-    ) -> object:
+    def exchanged(net: AlexNet, images: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]]) -> object:
         others = {
             name: [m.as_in_context(c) for m, c in zip(parts[::-1], net.contexts, strict=True)]
             for name, parts in masks.items()
         }
-        return right(net, layer, values, others)
+        return right(net, images, others)
 
-    monkeypatch.setattr(AlexNet, "_drop", exchanged)
+    monkeypatch.setattr(AlexNet, "forward", exchanged)
     assert too_far(distances(tiny(), "columns", "float64"), 0.01) != {}
 
 

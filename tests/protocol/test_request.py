@@ -45,7 +45,6 @@ def test_numbers_that_are_given_replace_the_cases_own() -> None:
         ({"variant": "merged"}, "tiny-merged/single/seed0"),
         ({"variant": "two_column"}, "tiny/single/seed0"),
         ({"preset": "caffe", "precision": "fp64"}, "tiny-caffe-fp64/single/seed0"),
-        ({"imposed": True}, "tiny-imposed/single/seed0"),
     ],
 )
 def test_the_default_folder_says_what_was_changed(changes: dict[str, Any], folder: str) -> None:

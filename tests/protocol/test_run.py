@@ -192,11 +192,12 @@ def test_parity_needs_the_oracle_of_the_same_experiment(tmp_path: Path, data: Pa
     with refused("tensors.safetensors", "protocol oracle"):
         oracle_of(replace(request, oracle=tmp_path))
     save_file({"logits": np.zeros(3)}, tmp_path / "tensors.safetensors")
-    assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
     with refused("choices.safetensors"):
-        oracle_of(replace(request, oracle=tmp_path, imposed=True))
+        oracle_of(replace(request, oracle=tmp_path))
     (tmp_path / "choices.safetensors").write_text("nothing")
     with refused("choices.safetensors", "damaged"):
-        oracle_of(replace(request, oracle=tmp_path, imposed=True))
+        oracle_of(replace(request, oracle=tmp_path))
+    save_file({"0.relu1": np.zeros(3)}, tmp_path / "choices.safetensors")
+    assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
     with refused("another experiment"):
         oracle_of(replace(request, oracle=tmp_path, seed=4))

@@ -72,7 +72,7 @@ def ladder(
     runs = Runs(tuple(run for run in load_runs(RUNS).finished if run.folder in folders))
     found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
     tables.write(LADDER, "parity", found)
-    table = pd.DataFrame(found, columns=list(tables.COLUMNS["parity"]))
+    table = parity.table(found)
     _print_ladder(table, whole=rung is not None)
     log(parity_sentence(table))
     log(f"every quantity: {LADDER / 'parity.csv'}")

@@ -23,6 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from compare.load import RunFolder, Runs
+from compare.tables import COLUMNS
 from paper.cost import column_parameters, parameters
 from protocol.cases import ACCURACY_MARGIN
 from protocol.probe import READINGS, centred
@@ -50,16 +51,17 @@ RUNG_OF_KIND = {
     "forward": "forward",
     "logits": "loss",
     "gradient": "gradients",
-    "momentum": "update",
+    "step": "update",
     "weight": "update",
     "test": "test",
 }
+KINDS = (*(kind for kind in RUNG_OF_KIND if kind != "weight"), "loss", "weight")
 LEVEL = 0.05  # of each of the two one-sided tests
 
 
 def rows(runs: Runs) -> list[Row]:
     """The rows of ``parity.csv``, run by run, in the order of the rungs and, within one, of cause and effect."""
-    found = [
+    return [
         *_counts(runs),
         *_draws(runs),
         *_against_oracle(runs),
@@ -67,7 +69,11 @@ def rows(runs: Runs) -> list[Row]:
         *_trajectories(runs),
         *_accuracies(runs),
     ]
-    return found
+
+
+def table(found: list[Row]) -> pd.DataFrame:
+    """The rows as ``parity.csv`` has them."""
+    return pd.DataFrame(found, columns=list(COLUMNS["parity"]))
 
 
 def rung_of(quantity: str) -> str:
@@ -139,16 +145,16 @@ def _draws(runs: Runs) -> Iterator[Row]:
             yield _row(run, "draws", str(quantity), "paper", found["difference"], found["tolerance"], where)
 
 
-def _place(run: RunFolder, quantity: str) -> tuple[int, int]:
-    """Where a quantity stands on the ladder: its rung, and its layer's place there.
+def _place(run: RunFolder, quantity: str) -> tuple[int, int, int]:
+    """Where a quantity stands on the ladder: its rung, its kind, and its layer's place there.
 
-    A layer's gradient rests on those of the layers above it.
+    A layer's gradient rests on those of the layers above it; later losses and weights rest on the first step.
     """
     order = [layer.name for layer in run.network]
-    name = quantity.split(".")[1] if "." in quantity else ""
+    kind, _, rest = quantity.partition(".")
+    name = rest.partition(".")[0]
     place = order.index(name) if name in order else 0
-    rung = rung_of(quantity)
-    return RUNGS.index(rung), -place if rung == "gradients" else place
+    return RUNGS.index(rung_of(quantity)), KINDS.index(kind), -place if kind == "gradient" else place
 
 
 def _against_oracle(runs: Runs) -> Iterator[Row]:

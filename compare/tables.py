@@ -19,6 +19,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "variant evidence",
         "scaling": "backend placement devices batch precision images_per_second days days_low days_high source card "
         "variant threads evidence",
+        "power": "mistake backend found rung named seed expected as_expected",
         "fits_3gb": "variant devices policy modelled_bytes fits_3_gib",
         "colour_bar": "backend accuracy linear forest passes",
         "stages": "batch device compute_seconds share",

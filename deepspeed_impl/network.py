@@ -143,8 +143,14 @@ class Stage(nn.Sequential):
 
     @torch.no_grad()
     def load(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take over weights by canonical name."""
+        """Take over weights by canonical name.
+
+        Raises:
+            ValueError: a tensor does not fit.
+        """
         for name, parameter in self.canonical().items():
+            if tensors[name].shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tensors[name].shape} does not fit a module's {parameter.shape}")
             parameter.copy_(torch.from_numpy(tensors[name]))
 
     def count_from(self, step: int) -> None:

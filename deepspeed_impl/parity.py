@@ -14,7 +14,7 @@ import torch
 from deepspeed_impl import feed
 from deepspeed_impl.evaluate import predictor, probabilities
 from deepspeed_impl.imposed import impose, make_imposed
-from deepspeed_impl.network import make_module
+from deepspeed_impl.network import Stage, make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from protocol import probe, state
@@ -47,7 +47,7 @@ def parity(request: Request) -> None:
 def observe(session: Session, reading: Reading) -> Arrays:
     """Train, and keep what :mod:`protocol.probe` names of this rank's layers."""
     experiment, engine = session.experiment, session.engine
-    seen = {f"start.{name}": value.detach().cpu().numpy().copy() for name, value in session.stage.canonical().items()}
+    seen = {f"start.{name}": value for name, value in weights(session.stage).items()}
     if not reading.imposed:
         seen["test.start"] = predictor(session)(experiment.images(0, experiment.samples(0)))
     steps = range(experiment.total_steps)
@@ -56,11 +56,17 @@ def observe(session: Session, reading: Reading) -> Arrays:
         with _watched(session, step, seen):
             loss, _ = train_step(session, batch, experiment.rate(step))
         seen[f"loss.{step}"] = loss.detach().cpu().numpy().reshape(1)
-    seen |= {f"weight.{name}": value.detach().cpu().numpy() for name, value in session.stage.canonical().items()}
-    seen |= {f"momentum.{name}": value for name, value in session.optimizer.velocities().items()}
+        if step == 0:
+            seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in weights(session.stage).items()}
+    seen |= {f"weight.{name}": value for name, value in weights(session.stage).items()}
     if not reading.imposed:
         seen |= {f"test.{views}": probabilities(session, ten=views == 10) for views in (1, 10)}
     return seen
+
+
+def weights(stage: Stage) -> Arrays:
+    """A copy of this rank's parameters by canonical name."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in stage.canonical().items()}
 
 
 @contextmanager

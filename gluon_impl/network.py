@@ -234,10 +234,16 @@ class AlexNet(gluon.Block):
         return names
 
     def load(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take over weights by canonical name; each context takes its rows."""
+        """Take over weights by canonical name; each context takes its rows.
+
+        Raises:
+            ValueError: a tensor does not fit.
+        """
         for name, parts in self.canonical().items():
             for share, parameter in zip(self.shares, parts, strict=True):
                 part = tensors[name][share.slice(len(tensors[name]))]
+                if part.size != prod(parameter.shape):
+                    raise ValueError(f"{name} of shape {part.shape} does not fit a block's {parameter.shape}")
                 array = mx.nd.array(part.reshape(parameter.shape), ctx=share.context, dtype=self.dtype)
                 parameter.set_data(array)
 

@@ -56,8 +56,9 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
             # Gluon's gradients are those of the summed loss; its Trainer divides by the batch.
             summed = network.assemble(lambda parameter: parameter.grad())
             seen |= {f"gradient.{name}": value / experiment.case.batch for name, value in summed.items()}
+            moved = network.assemble(lambda parameter: parameter.data())
+            seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in moved.items()}
     seen |= {f"weight.{name}": value for name, value in network.assemble(lambda parameter: parameter.data()).items()}
-    seen |= {f"momentum.{name}": value for name, value in network.assemble(session.optimizer.momentum()).items()}
     if not reading.imposed:
         seen |= {f"test.{views}": probabilities(experiment, network, ten=views == 10) for views in (1, 10)}
     return seen

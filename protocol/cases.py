@@ -188,6 +188,12 @@ CASES: dict[str, Case] = {
             cost="15 seconds a seed",
         ),
         _ladder,
+        replace(
+            _ladder,
+            name="ladder-no-overlap",
+            pool_window=2,
+            why="the ladder's case with pooling windows that do not fit, where floor and ceiling differ",
+        ),
         _parity,
         replace(
             _parity,

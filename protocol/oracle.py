@@ -11,7 +11,7 @@ unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. Which layer's tie falls
-              is luck, so all gradients that ties can reach share the largest one's bound; so do momentum and weights
+              is luck, so all gradients that ties can reach share the largest one's bound; so do steps and weights
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
@@ -118,8 +118,8 @@ def observe(experiment: Experiment, dtype: type, *, perturbation: int = 0, impos
             seen["logits"] = logits
             seen |= {f"forward.{name}": value for name, value in run.activations.items()}
             seen |= {f"gradient.{name}": value for name, value in run.gradients.items()}
+            seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in trainee.weights.items()}
     seen |= {f"weight.{name}": value for name, value in trainee.weights.items()}
-    seen |= {f"momentum.{name}": value for name, value in trainee.momentum.items()}
     seen |= {f"test.{views}": trainee.probabilities(pixels, ten=views == 10) for views in (1, 10)}
     return OracleRun(seen, choices)
 
@@ -155,10 +155,12 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
 def _share_bounds(largest: dict[str, float]) -> None:
     """Give every quantity that ReLU's and pooling's choices reach the largest distance of its kind.
 
-    fc8 has no ReLU above it, so no choice reaches its gradient at step 0, nor do choices move the logits by a jump.
+    fc8 has no ReLU above it, so no choice reaches its gradient at step 0, nor its first step; nor do choices move the logits by a jump.
     """
-    for kind in ("gradient.", "momentum.", "weight."):
-        reached = [name for name in largest if name.startswith(kind) and not name.startswith("gradient.fc8.")]
+    for kind in ("gradient.", "step.", "weight."):
+        reached = [
+            name for name in largest if name.startswith(kind) and not name.startswith(("gradient.fc8.", "step.fc8."))
+        ]
         bound = max(largest[name] for name in reached)
         largest.update(dict.fromkeys(reached, bound))
 

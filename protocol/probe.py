@@ -14,7 +14,8 @@ In each it observes these quantities, in an order in which each can be the cause
     forward.L               layer L's output at step 0, dropout on
     logits, loss.0          of step 0
     gradient.X              at step 0
-    momentum.X, weight.X    after the last update; loss.S of the later steps
+    step.X                  by how much the first update moved X
+    loss.S, weight.X        of the later steps; after the last update
     test.start              logits of step 0's images without dropout, before any update
     test.1, test.10         class probabilities of the test images at the end, with one view and with ten
 """

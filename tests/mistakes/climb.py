@@ -1,0 +1,37 @@
+"""Carry out parity runs in one process, each with a mistake planted: python -m tests.mistakes.climb BACKEND PLAN.
+
+``PLAN`` is a JSON list of runs: mistake (or null), arguments of a request, folder.
+"""
+
+import json
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from protocol.record import log
+from protocol.request import make_request
+from tests.mistakes.catalogue import CRASH_NOTE
+
+
+def main(backend: str, plan: Path) -> None:
+    planting = import_module(f"tests.mistakes.{backend}")
+    parity = import_module(f"{backend}_impl.parity")
+    for run in json.loads(plan.read_text()):
+        with pytest.MonkeyPatch.context() as patch:
+            if run["mistake"]:
+                planting.PLANTS[run["mistake"]](patch)
+            paths = {name: Path(run[name]) for name in ("data", "out", "oracle")}
+            try:
+                parity.parity(make_request(backend, run["case"], **run["settings"], **paths))
+            except Exception as error:
+                # A mistake may be one that nothing can be carried out with.
+                log(f"{run['mistake']}: {traceback.format_exc()}")
+                paths["out"].mkdir(parents=True, exist_ok=True)
+                (paths["out"] / CRASH_NOTE).write_text(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

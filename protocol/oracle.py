@@ -155,7 +155,8 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
 def _share_bounds(largest: dict[str, float]) -> None:
     """Give every quantity that ReLU's and pooling's choices reach the largest distance of its kind.
 
-    fc8 has no ReLU above it, so no choice reaches its gradient at step 0, nor its first step; nor do choices move the logits by a jump.
+    fc8 has no ReLU above it, so no choice reaches its gradient at step 0 or what follows from it; nor do choices move
+    the logits by a jump.
     """
     for kind in ("gradient.", "step.", "weight."):
         reached = [

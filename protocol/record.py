@@ -56,6 +56,9 @@ class Record(BaseModel):
     commit: str = ""
     processor: str = ""
     seconds: float = 0.0
+    history: list[dict[str, Any]] = Field(
+        default_factory=list, description="who trained from which step: backend, placement, step"
+    )
     result: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -71,16 +71,20 @@ class Run:
 
         ``write``: this process keeps the record and clears the folder of what a killed run left half-written.
         """
+        start = 0
+        if latest is not None:
+            progress = state.read_progress(latest)
+            self.steps, self.epochs, start = progress.steps, progress.epochs, progress.step
+            self.record.history = progress.history
+        here = {"backend": self.record.backend, "placement": self.record.placement}
+        if not self.record.history or here != {name: self.record.history[-1][name] for name in here}:
+            self.record.history.append({**here, "step": start})
         if write:
             if latest is None:
                 state.discard_states(self.folder)
             state.discard_drafts(self.folder)
             write_record(self.folder, self.record)
-        if latest is None:
-            return 0
-        progress = state.read_progress(latest)
-        self.steps, self.epochs = progress.steps, progress.epochs
-        return progress.step
+        return start
 
     def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float]], seconds: float) -> None:
         """Log (step, loss, share of wrong first guesses) of steps that took ``seconds`` together."""
@@ -106,7 +110,12 @@ class Run:
     def publish(self, step: int) -> None:
         """Publish the state after ``step`` steps, whose shards have been written, and refresh the tables."""
         progress = state.Progress(
-            step=step, seed=self.record.seed, plan_hash=self.record.plan_hash, steps=self.steps, epochs=self.epochs
+            step=step,
+            seed=self.record.seed,
+            plan_hash=self.record.plan_hash,
+            steps=self.steps,
+            epochs=self.epochs,
+            history=self.record.history,
         )
         state.publish(self.folder, progress)
         self.write_tables()

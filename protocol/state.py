@@ -36,6 +36,7 @@ class Progress(BaseModel):
     plan_hash: str
     steps: list[dict[str, Any]]
     epochs: list[dict[str, Any]]
+    history: list[dict[str, Any]] = []
 
 
 def draft_of(run: Path, step: int) -> Path:

@@ -25,6 +25,7 @@ from protocol.request import RUNS
 
 AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")
+POWER = Path("results/power")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
 WIDE = 150  # columns, where the output is not a terminal
@@ -92,13 +93,13 @@ def audit(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
-    keep(RUNS, STORES, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, REFERENCE.parent)
     regenerate(Path("README.md"), REFERENCE)
 
 
 def _audit(runs: Path, data: Path, out: Path) -> bool:
     """Whether every rung of parity holds."""
-    found = auditing.write(out, load_runs(runs), data, REFERENCE)
+    found = auditing.write(out, load_runs(runs), data, POWER, REFERENCE)
     _print(found["verdicts"])
     log(summary(found))
     log(parity_sentence(found["parity"]))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from compare import accuracy, memory, parity, plots, report, scaling, stages, tables, verdicts
+from compare import accuracy, memory, parity, plots, power, presets, report, scaling, stages, tables, verdicts
 from compare.load import Runs
 from protocol.datasets.store import read_manifest
 from protocol.files import new_folder
 
 
-def build(runs: Runs, data: Path) -> dict[str, pd.DataFrame]:
-    """Every table, from this run's records alone."""
+def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
+    """Every table, from this run's records alone; ``mistakes``: the folder of the ladder's trials."""
     ladder = parity.rows(runs)
     found = {
         "parity": ladder,
@@ -20,15 +20,21 @@ def build(runs: Runs, data: Path) -> dict[str, pd.DataFrame]:
         "memory": memory.rows(runs),
         "scaling": scaling.rows(runs),
         "stages": stages.rows(runs),
+        "power": power.read(mistakes).to_dict("records"),
+        "presets": presets.differences(),
+        "signal": presets.signal(runs),
+        "first_steps": presets.curves(runs),
         "fits_3gb": memory.fits().to_dict("records"),
         "verdicts": verdicts.rows(verdicts.gather(runs, ladder)),
     }
     return {name: pd.DataFrame(rows, columns=list(tables.COLUMNS[name])) for name, rows in found.items()}
 
 
-def write(folder: Path, runs: Runs, data: Path, reference: Path | None) -> dict[str, pd.DataFrame]:
-    """Write the audit to ``folder``, whole or not at all, and return its tables."""
-    built = build(runs, data)
+def write(
+    folder: Path, runs: Runs, data: Path, mistakes: Path, reference: Path | None = None
+) -> dict[str, pd.DataFrame]:
+    """Write the audit to ``folder``, whole or not at all, and return its tables; ``reference``: to show beside it."""
+    built = build(runs, data, mistakes)
     with new_folder(folder) as draft:
         for name, table in built.items():
             rows = table.astype(object).where(table.notna(), None).to_dict("records")

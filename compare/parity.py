@@ -56,6 +56,7 @@ RUNG_OF_KIND = {
     "test": "test",
 }
 KINDS = (*(kind for kind in RUNG_OF_KIND if kind != "weight"), "loss", "weight")
+TESTS = ("start", "1", "10")
 LEVEL = 0.05  # of each of the two one-sided tests
 
 
@@ -153,7 +154,7 @@ def _place(run: RunFolder, quantity: str) -> tuple[int, int, int]:
     order = [layer.name for layer in run.network]
     kind, _, rest = quantity.partition(".")
     name = rest.partition(".")[0]
-    place = order.index(name) if name in order else 0
+    place = order.index(name) if name in order else TESTS.index(rest) if kind == "test" else 0
     return RUNGS.index(rung_of(quantity)), KINDS.index(kind), -place if kind == "gradient" else place
 
 

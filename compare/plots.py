@@ -148,9 +148,28 @@ def kernels(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     return figure
 
 
+def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
+    """The loss of each reading of the recipe from the start, at full size."""
+    table = tables["first_steps"].copy()
+    table["smooth"] = table.groupby(["preset", "backend"])["loss"].transform(
+        lambda losses: losses.rolling(16, min_periods=1).mean()
+    )
+    backends = sorted(table["backend"].unique(), reverse=True)
+    figure, axes = plt.subplots(
+        1, len(backends), figsize=(5 * len(backends), 3.8), layout="constrained", sharey=True, squeeze=False
+    )
+    for panel, backend in zip(axes[0], backends, strict=True):
+        own = table[table["backend"] == backend]
+        sns.lineplot(own, x="step", y="smooth", hue="preset", ax=panel, palette="deep")
+        panel.set(title=backend, xlabel="step of 16 images", ylabel="training loss, mean of 16 steps")
+        panel.legend(frameon=False, title="")
+    return figure
+
+
 FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]] = {
     "training": ("Loss and error of both backends on photographs, the same seed and samples.", training),
     "parity": ("Every quantity's distance from the oracle and between backends, as a share of its tolerance.", parity),
+    "recipes": ("The first steps of the full-size network under each reading of the recipe, on photographs.", recipes),
     "memory": ("Memory by kind and device: measured at batch 32; modelled at batch 128 against 3 GiB.", memory),
     "days": ("Days to train 90 passes over 1.2 million images, measured on this machine's processor.", days),
     "kernels": (
@@ -168,6 +187,7 @@ def draw(folder: Path, tables: dict[str, pd.DataFrame], runs: Runs) -> list[str]
         "memory": "memory",
         "days": "scaling",
         "kernels": "colour_bar",
+        "recipes": "first_steps",
     }
     drawn = []
     with sns.axes_style("whitegrid"):

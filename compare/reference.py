@@ -10,7 +10,7 @@ from protocol.files import new_folder
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
 
-def keep(runs: Path, data: Path, target: Path) -> None:
+def keep(runs: Path, data: Path, mistakes: Path, target: Path) -> None:
     """Copy the small files of ``runs`` below ``target``, and write the audit that follows from them."""
     with new_folder(target) as draft:
         for run in load_runs(runs).finished:
@@ -22,4 +22,7 @@ def keep(runs: Path, data: Path, target: Path) -> None:
         store = draft / "stores" / "photos-small"
         store.mkdir(parents=True)
         shutil.copyfile(data / "photos-small" / "store.json", store / "store.json")
-        audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", None)
+        (draft / "power").mkdir()
+        if (mistakes / "power.csv").is_file():
+            shutil.copyfile(mistakes / "power.csv", draft / "power" / "power.csv")
+        audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")

@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from compare import power, presets
 from compare.answers import answers
 from compare.load import Runs
 from compare.parity import RUNGS, first_divergence
@@ -128,6 +129,10 @@ def write(
         "answers": answers(tables),
         "parity_sentence": parity_sentence(tables["parity"]),
         "ladder": worst_by_rung(tables["parity"]),
+        "power_sentence": power.sentence(tables["power"]),
+        "mistakes": power.by_mistake(tables["power"]),
+        "presets": tables["presets"].to_dict("records"),
+        "preset_sentences": presets.sentences(tables["signal"], tables["first_steps"]),
         "facts": facts(tables),
         "surroundings": surroundings(runs),
         "figures": [

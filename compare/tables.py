@@ -20,6 +20,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "scaling": "backend placement devices batch precision images_per_second days days_low days_high source card "
         "variant threads evidence",
         "power": "mistake backend found rung named seed expected as_expected",
+        "presets": "fact paper chm-145 caffe notes",
+        "signal": "preset deviations variant backend placement precision share evidence",
+        "first_steps": "preset backend placement step loss",
         "fits_3gb": "variant devices policy modelled_bytes fits_3_gib",
         "colour_bar": "backend accuracy linear forest passes",
         "stages": "batch device compute_seconds share",

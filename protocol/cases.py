@@ -118,7 +118,7 @@ _ladder = replace(
     store="photos-small",
     size="small",
     classes=20,
-    test_limit=40,
+    test_limit=20,
     deviations=None,
     cost="seconds",
 )
@@ -210,6 +210,18 @@ CASES: dict[str, Case] = {
             limit=None,
             test_limit=None,
             why="the full-size network at batch 32: memory and throughput",
+        ),
+        replace(
+            _parity,
+            name="recipes",
+            epochs=10,
+            drops=(),
+            limit=None,
+            test_limit=64,
+            deviations=None,
+            checkpoint_steps=1000,
+            why="the full-size network's first 320 steps: does a reading of the recipe begin to train?",
+            cost="two minutes on two cores",
         ),
         replace(
             _photos,

@@ -10,8 +10,9 @@ perturbations of the images by one unit in the last place, which make the roundi
 unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
-    free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. Which layer's tie falls
-              is luck, so all gradients that ties can reach share the largest one's bound; so do steps and weights
+    free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. To the above is added
+              how far a float64 run is led that makes every choice the other way that rounding could tip. Which layer's
+              tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps and weights
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from paper.architecture import Activation, Pool
 from protocol import dropout, literal, probe
 from protocol.experiment import Experiment, open_experiment
 from protocol.probe import READINGS
@@ -36,6 +38,8 @@ from protocol.request import Request
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
 # two correct ones differ by a factor of up to root 8; three deviations of scatter on top make about 8.
 SAFETY = 8.0
+# Tipping some of the ties and not the others may lead farther than tipping all.
+TIE_SAFETY = 2.0
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
@@ -77,11 +81,13 @@ class Trainee:
         pixels = self.experiment.images(step, self.experiment.samples(step))
         return perturbed(pixels, self.perturbation).astype(self.dtype)
 
-    def take(self, step: int, imposed: Arrays | None = None) -> tuple[Pass, np.ndarray, float]:
+    def take(
+        self, step: int, imposed: Arrays | None = None, margins: dict[str, float] | None = None
+    ) -> tuple[Pass, np.ndarray, float]:
         """One update. Returns the pass it rests on, the logits and the loss."""
         experiment = self.experiment
         masks = dropout.masks(experiment.network, experiment.seed, step, 0, experiment.case.batch)
-        run = Pass(self.weights, masks, imposed)
+        run = Pass(self.weights, masks, imposed, margins or {})
         logits, backward = forward(experiment.network, self.images(step), run)
         loss, gradient = cross_entropy(logits, experiment.labels(experiment.samples(step)))
         backward(gradient)
@@ -102,14 +108,24 @@ class Trainee:
         )
 
 
-def observe(experiment: Experiment, dtype: type, *, perturbation: int = 0, imposed: Arrays | None = None) -> OracleRun:
-    """Carry a case out and observe what :mod:`protocol.probe` names; ``imposed``: choices to keep to."""
+def observe(
+    experiment: Experiment,
+    dtype: type,
+    *,
+    perturbation: int = 0,
+    imposed: Arrays | None = None,
+    margins: dict[str, float] | None = None,
+) -> OracleRun:
+    """Carry a case out and observe what :mod:`protocol.probe` names.
+
+    ``imposed``: choices to keep to. ``margins``: by layer, how near a choice must be to be made the other way.
+    """
     trainee, pixels = Trainee(experiment, dtype, perturbation), literal.Pixels(experiment)
     seen = {f"start.{name}": value.astype(np.float32) for name, value in trainee.weights.items()}
     seen["test.start"] = trainee.logits(trainee.images(0))
     choices: Arrays = {}
     for step in range(experiment.total_steps):
-        run, logits, loss = trainee.take(step, _of_step(imposed, step))
+        run, logits, loss = trainee.take(step, _of_step(imposed, step), margins)
         choices |= {f"{step}.{name}": value for name, value in run.choices.items()}
         seen[f"images.{step}"] = pixels.training(step)
         seen[f"labels.{step}"] = experiment.store.train.labels[experiment.samples(step)].astype(np.float64)
@@ -142,9 +158,11 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
             other = observe(experiment, np.float32, perturbation=seed, imposed=imposed)
             for name, found in probe.distances(other.seen, truth.seen.items(), start, imposed=False).items():
                 largest[name] = max(largest.get(name, 0.0), found.difference)
-        if reading == "free":
-            _share_bounds(largest)
         bounds[reading] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
+    contrary = observe(experiment, np.float64, margins=margins_of(experiment, truth, bounds["imposed"]))
+    for name, jump in probe.distances(contrary.seen, truth.seen.items(), start, imposed=False).items():
+        bounds["free"][name] += TIE_SAFETY * jump.difference
+    _share_bounds(bounds["free"])
     bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
     return {
         reading: {name: 0.0 if name.partition(".")[0] in GIVEN else bound for name, bound in own.items()}
@@ -152,18 +170,31 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
     }
 
 
-def _share_bounds(largest: dict[str, float]) -> None:
-    """Give every quantity that ReLU's and pooling's choices reach the largest distance of its kind.
+def margins_of(experiment: Experiment, truth: OracleRun, bounds: dict[str, float]) -> dict[str, float]:
+    """By layer that chooses: how near a choice must be for rounding to tip it.
+
+    That is how far the layer's input may be from float64, in its own unit; a pooling window has two such inputs.
+    """
+    found: dict[str, float] = {}
+    before = None
+    for layer in experiment.network:
+        if before is not None and isinstance(layer, Activation | Pool):
+            size = float(np.sqrt(np.square(truth.seen[f"forward.{before}"]).mean()))
+            found[layer.name] = bounds[f"forward.{before}"] * size * (2 if isinstance(layer, Pool) else 1)
+        before = layer.name
+    return found
+
+
+def _share_bounds(bounds: dict[str, float]) -> None:
+    """Give every quantity that ReLU's and pooling's choices reach the largest bound of its kind.
 
     fc8 has no ReLU above it, so no choice reaches its gradient at step 0 or what follows from it; nor do choices move
     the logits by a jump.
     """
+    beyond = ("gradient.fc8.", "step.fc8.")
     for kind in ("gradient.", "step.", "weight."):
-        reached = [
-            name for name in largest if name.startswith(kind) and not name.startswith(("gradient.fc8.", "step.fc8."))
-        ]
-        bound = max(largest[name] for name in reached)
-        largest.update(dict.fromkeys(reached, bound))
+        reached = [name for name in bounds if name.startswith(kind) and not name.startswith(beyond)]
+        bounds.update(dict.fromkeys(reached, max(bounds[name] for name in reached)))
 
 
 def losses(experiment: Experiment, steps: int, dtype: type, perturbation: int = 0) -> list[float]:

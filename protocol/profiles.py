@@ -111,6 +111,11 @@ def standard(backends: tuple[str, ...]) -> list[Job]:
     return jobs
 
 
+def recipes(backends: tuple[str, ...]) -> list[Job]:
+    """The first few hundred steps of the full-size network under each reading of the recipe."""
+    return [Job(backend, "train", "recipes", 120, preset=preset) for backend in backends for preset in PRESETS]
+
+
 def ladder(backends: tuple[str, ...]) -> list[Job]:
     """Every rung: all presets in all placements at small size, three of them at full size, trajectories, accuracy."""
     jobs: list[Job] = []
@@ -119,6 +124,9 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
     full = [Job("oracle", "oracle", case, 60) for case in ("parity", "parity-paper")]
     for oracle in (*full, replace(full[0], preset="chm-145")):
         jobs += _parity(oracle, backends, 30)
+    # One step shows the other two readings at full size, and how much of the image is left in their logits.
+    for preset in ("caffe", "notes"):
+        jobs += _parity(Job("oracle", "oracle", "parity", 20, preset=preset, extra=("--epochs", "1")), backends, 12)
     jobs.append(Job("oracle", "envelope", "trajectory", 20))
     for backend in backends:
         jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]
@@ -136,4 +144,4 @@ def jobs_of(rung: str | None, backends: tuple[str, ...]) -> list[Job]:
     return [job for job in jobs if job.verb in ("oracle", "parity")]
 
 
-PROFILES = {"quick": quick, "standard": standard}
+PROFILES = {"quick": quick, "standard": standard, "recipes": recipes}

@@ -26,12 +26,14 @@ class Pass:
     """What one forward pass reads and leaves behind.
 
     ``masks``: which units dropout keeps, by layer, or None at test. ``imposed``: choices to keep to. ``choices``:
-    those made, by layer: ReLU's signs as bool like its output, pooling's place within the window as uint8.
+    those made, by layer: ReLU's signs as bool like its output, pooling's place within the window as uint8. ``margins``:
+    by layer, how near a choice must be to the other to be made the other way.
     """
 
     weights: Arrays
     masks: Arrays | None = None
     imposed: Arrays | None = None
+    margins: dict[str, float] = field(default_factory=dict)
     choices: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
     activations: Arrays = field(default_factory=dict)
@@ -116,6 +118,8 @@ def _activation(layer: Activation, x: np.ndarray, run: Pass) -> tuple[np.ndarray
         out = np.tanh(x)
         return out, lambda gradient: gradient * (1 - out * out)
     positive = run.imposed[layer.name] if run.imposed else x > 0
+    if layer.name in run.margins:
+        positive = positive ^ (np.abs(x) <= run.margins[layer.name])
     run.choices[layer.name] = positive
     return x * positive, lambda gradient: gradient * positive
 
@@ -171,6 +175,11 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     corners = [(i, j) for i in range(size) for j in range(size)]
     windows = np.stack([x[:, :, i : i + reach : step, j : j + reach : step] for i, j in corners])
     chosen = run.imposed[layer.name] if run.imposed else windows.argmax(axis=0).astype(np.uint8)
+    if layer.name in run.margins:
+        first, second = np.argsort(-windows, axis=0)[:2]
+        highest = np.sort(windows, axis=0)[-2:]
+        tied = highest[1] - highest[0] <= run.margins[layer.name]
+        chosen = np.where(tied, second, first).astype(np.uint8)
     run.choices[layer.name] = chosen
     out = np.take_along_axis(windows, chosen[None].astype(np.intp), axis=0)[0]
 

@@ -24,7 +24,7 @@ LARGEST = 20 * 2**20
 
 @pytest.fixture(scope="module")
 def rebuilt() -> dict[str, pd.DataFrame]:
-    return audit.build(load_runs(REFERENCE / "runs"), REFERENCE / "stores")
+    return audit.build(load_runs(REFERENCE / "runs"), REFERENCE / "stores", REFERENCE / "power")
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -71,8 +71,9 @@ def test_every_parity_rung_of_the_reference_holds() -> None:
     assert parity["agrees"].all()
     for backend, placements in (("gluon", ("single", "columns")), ("deepspeed", ("single", "stages"))):
         for placement in placements:
-            rungs = set(parity.loc[parity["left"] == f"{backend} {placement}", "rung"])
-            assert {"counts", "fp64", "imposed", "free"} <= rungs
+            own = parity[parity["left"] == f"{backend} {placement}"]
+            assert {"counts", "start", "data", "forward", "loss", "gradients", "update", "test"} <= set(own["rung"])
+            assert {"fp64", "imposed", "free"} <= set(own["reading"])
 
 
 def test_both_backends_of_the_reference_see_more_than_colour() -> None:
@@ -113,13 +114,13 @@ def test_the_audit_says_which_quantity_disagrees(tmp_path: Path) -> None:
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page.replace("http-equiv", "")
 
-    path = tmp_path / "runs" / "gluon" / "parity-imposed" / "columns" / "seed0" / "record.json"
-    record = json.loads(path.read_text())
-    record["result"]["distances"]["gradient.conv3.weight"] = 1e-3
-    path.write_text(json.dumps(record))
+    path = tmp_path / "runs" / "gluon" / "parity" / "columns" / "seed0" / "ladder.csv"
+    table = pd.read_csv(path)
+    table.loc[(table["reading"] == "imposed") & (table["quantity"] == "gradient.conv3.weight"), "difference"] = 1e-3
+    table.to_csv(path, index=False)
     bad = audit_of(tmp_path / "runs", tmp_path / "audit")
     assert bad.returncode == 1
-    assert "gradient.conv3.weight of gluon columns on rung imposed" in bad.stderr
+    assert "gradient.conv3.weight of gluon columns, case parity, on rung gradients, reading imposed" in bad.stderr
 
 
 def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:

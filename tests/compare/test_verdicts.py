@@ -111,7 +111,7 @@ def test_every_claim_gets_a_verdict_with_a_reason_where_untested() -> None:
 
 
 def test_one_gpu_claim_follows_parity() -> None:
-    row = {"rung": "fp64", "difference": 1e-14, "agrees": True}
+    row = {"rung": "forward", "reading": "fp64", "difference": 1e-14, "agrees": True}
     rows = [dict(row, left=f"{backend} {placement}") for backend, placement in
             (("gluon", "single"), ("gluon", "columns"), ("deepspeed", "single"), ("deepspeed", "stages"))]  # fmt: skip
 

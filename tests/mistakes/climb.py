@@ -30,7 +30,7 @@ def main(backend: str, plan: Path) -> None:
                 # A mistake may be one that nothing can be carried out with.
                 log(f"{run['mistake']}: {traceback.format_exc()}")
                 paths["out"].mkdir(parents=True, exist_ok=True)
-                (paths["out"] / CRASH_NOTE).write_text(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                (paths["out"] / CRASH_NOTE).write_text(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 if __name__ == "__main__":

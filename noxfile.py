@@ -2,7 +2,8 @@
 
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
     nox -s ladder               is it one network? every rung, every reading of the recipe
-    nox -s tests                every environment's tests
+    nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
+    nox -s tests                every environment's tests, the planted mistakes among them
     nox -s gluon -- VERB ...    python -m gluon_impl ...
     nox -s deepspeed -- VERB ...  python -m deepspeed_impl ...
     nox -s compare -- VERB ...  python -m compare ...
@@ -105,7 +106,7 @@ def prepare(session: nox.Session) -> None:
 
 @nox.session(requires=["env-compare"], venv_backend="none", default=False)
 def compare(session: nox.Session) -> None:
-    """Compare runs: nox -s compare -- audit | report."""
+    """Compare runs: nox -s compare -- audit."""
     run(session, "env-compare", "-m", "compare", *session.posargs)
 
 
@@ -129,6 +130,14 @@ def ladder(session: nox.Session) -> None:
     run(session, "env-compare", "-m", "compare", "ladder", *backends(session), *session.posargs)
 
 
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+def power(session: nox.Session) -> None:
+    """Plant every mistake of the catalogue in both backends, and see which the ladder finds."""
+    if not MXNET_RUNS_HERE:
+        session.error(MXNET_SENTENCE)
+    run(session, "env-compare", "-m", "tests.mistakes", *backends(session), *session.posargs)
+
+
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run every environment's tests."""
@@ -137,6 +146,10 @@ def tests(session: nox.Session) -> None:
     run(session, "env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)
     if MXNET_RUNS_HERE:
         run(session, "env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs)
+        for backend in ("gluon", "deepspeed"):
+            session.env[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
+        run(session, "env-compare", "-m", "pytest", "tests/together", *session.posargs)
+        run(session, "env-compare", "-m", "tests.mistakes", *backends(session))
     else:
         session.log(MXNET_SENTENCE)
 

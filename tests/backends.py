@@ -100,6 +100,60 @@ def too_far(distances: Mapping[str, float], tolerance: float) -> dict[str, float
     return {name: value for name, value in distances.items() if not value <= tolerance}
 
 
+# One-level networks that hold the two columns within them: with the columns' own norm, or with none.
+WIDER = {
+    "cross_everywhere": (tiny(), tiny(variant="cross_everywhere")),
+    "merged, without norm": (tiny(ablation="no-norm"), tiny(ablation="no-norm", variant="merged")),
+}
+
+
+def widened(tensors: Arrays, table: Network) -> Arrays:
+    """The parameters in the shapes of ``table``, which has no groups: the weights between the columns are zero."""
+    shapes = table.parameter_shapes()
+    return {
+        name: value if value.shape == shapes[name] else _spread(value, shapes[name]) for name, value in tensors.items()
+    }
+
+
+def _spread(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each half of the rows reads its own half of the inputs."""
+    rows, inputs = weight.shape[0] // 2, weight.shape[1]
+    wide = np.zeros(shape, weight.dtype)
+    wide[:rows, :inputs] = weight[:rows]
+    wide[rows:, inputs:] = weight[rows:]
+    return wide
+
+
+def held_at_zero(gradients: Arrays, narrow: Network) -> Arrays:
+    """The gradients without those of the weights between the columns."""
+    shapes = narrow.parameter_shapes()
+    ones = {name: np.ones(shapes[name]) for name in gradients}
+    return {
+        name: value if value.shape == shapes[name] else value * _spread(ones[name], value.shape)
+        for name, value in gradients.items()
+    }
+
+
+def check_wider_is_the_same(answer: Callable[[Question], Answer], name: str, dtype: str) -> None:
+    """Ten updates of the two columns, and of the wider network that holds them, must agree at every step.
+
+    ``answer`` carries a step out; the updates are the oracle's, which the optimizers are held to by other tests.
+    """
+    narrow, wide = WIDER[name]
+    question, recipe = ask(narrow), narrow.recipe()
+    weights = {key: value.astype(dtype) for key, value in question.weights.items()}
+    momentum = {key: np.zeros_like(value) for key, value in weights.items()}
+    table = wide.network()
+    for rate in RATES:
+        left = answer(replace(question, weights=weights))
+        right = answer(replace(question, network=table, weights=widened(weights, table)))
+        found = replace(right, gradients=held_at_zero(right.gradients, narrow.network()))
+        truth = replace(left, gradients=widened(left.gradients, table))
+        assert too_far(apart(found, truth), TOLERANCE[dtype]) == {}, rate
+        # At the full rate a network without norm learns these few images by heart, and no gradient is left.
+        update(weights, momentum, left.gradients, recipe, rate / 20)
+
+
 # Maps, rows, columns of pixels, groups, and constants: odd sizes, runs shorter than the window, the presets' own.
 NORMS = {
     "paper": (96, 5, 5, 2, PRESETS["paper"].norm),

@@ -57,6 +57,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What DeepSpeed's launcher tells a rank, for tests that start the ranks themselves."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {name: str(value) for name, value in told.items()}
+
+
 def weights_of(run: Path) -> Arrays:
     return load_file(run / "weights.safetensors")
 

@@ -4,64 +4,26 @@ import numpy as np
 import pytest
 import torch
 
-from deepspeed_impl import placement as placements
-from deepspeed_impl.feed import micro_batches
-from deepspeed_impl.imposed import impose, make_imposed
-from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
-from paper.architecture import Network, network
+from deepspeed_impl.imposed import impose
+from deepspeed_impl.network import CountedDropout
+from paper.architecture import network
 from paper.recipe import PRESETS
 from protocol.cases import Case
-from tests.backends import ABLATIONS, BATCH, SEED, TOLERANCE, VARIANTS, Answer, apart, ask, oracle, tiny, too_far
+from tests.backends import (
+    ABLATIONS,
+    TOLERANCE,
+    VARIANTS,
+    apart,
+    ask,
+    oracle,
+    tiny,
+    too_far,
+)
+from tests.deepspeed_impl.answering import answer, build
 
 # With the micro-batch that the plan chooses, and with others.
 PLACEMENTS = [("single", None), ("stages", None), ("stages", 2), ("single", 4)]
 READINGS = [(preset, place) for preset in PRESETS for place in ("single", "stages")]
-
-
-def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
-    """The stages of a pipeline, without an engine around them."""
-    pipeline = placements.plan(table, placement, BATCH, micro)
-    cut = Slice(SEED, pipeline.micro_batch, BATCH // pipeline.micro_batch)
-    return [Stage(part, cut, make_imposed if imposed else make_module) for part in pipeline.stages]
-
-
-def answer(stages: list[Stage], case: Case, dtype: str) -> Answer:
-    """Carry out the step that :func:`tests.backends.ask` asks for, micro-batch after micro-batch, as an engine does."""
-    question, precision = ask(case), getattr(torch, dtype)
-    for stage in stages:
-        stage.to(precision)
-        stage.load(question.weights)
-    size = micro_batch_of(stages)
-    logits, losses = [], []
-    for images, labels in micro_batches(question.images, question.labels, size, precision):
-        assert images is not None
-        values, sent = images, []
-        for stage in stages:
-            received = values.detach().requires_grad_()
-            values = stage(received)
-            sent.append((received, values))
-        loss = Loss()(values, labels) * (size / BATCH)
-        (gradient,) = torch.autograd.grad(loss, values, retain_graph=True)
-        logits.append(values.detach().numpy())
-        losses.append(float(loss))
-        for received, values in reversed(sent):
-            values.backward(gradient)
-            assert received.grad is not None
-            gradient = received.grad
-    gradients = {}
-    for stage in stages:
-        for name, parameter in stage.canonical().items():
-            assert parameter.grad is not None
-            assert parameter.grad.dtype == precision
-            gradients[name] = parameter.grad.numpy()
-    assert {part.dtype for part in logits} == {np.dtype(dtype)}
-    return Answer(np.concatenate(logits), sum(losses), gradients)
-
-
-def micro_batch_of(stages: list[Stage]) -> int:
-    """The micro-batch that stages were built for."""
-    sizes = {module.micro.size for stage in stages for module in stage.modules() if isinstance(module, CountedDropout)}
-    return sizes.pop() if sizes else BATCH
 
 
 def distances(
@@ -72,7 +34,7 @@ def distances(
     if imposed:
         for stage in stages:
             impose(stage, choices)
-    return apart(answer(stages, case, dtype), truth)
+    return apart(answer(stages, ask(case), dtype), truth)
 
 
 @pytest.mark.parametrize(("preset", "placement"), READINGS)
@@ -134,7 +96,7 @@ def with_maps_before_conv3(change: object) -> dict[str, float]:
     case = tiny()
     stages = build(case.network(), "single")
     stages[0].conv3.register_forward_pre_hook(change)
-    return apart(answer(stages, case, "float64"), oracle(case)[0])
+    return apart(answer(stages, ask(case), "float64"), oracle(case)[0])
 
 
 def test_columns_that_do_not_exchange_are_found_out() -> None:
@@ -158,7 +120,7 @@ def test_another_places_mask_is_found_out() -> None:
     case = tiny()
     stages = build(case.network(), "single")
     stages[0].count_from(1)
-    assert too_far(apart(answer(stages, case, "float64"), oracle(case)[0]), 0.01) != {}
+    assert too_far(apart(answer(stages, ask(case), "float64"), oracle(case)[0]), 0.01) != {}
 
 
 @pytest.mark.parametrize(

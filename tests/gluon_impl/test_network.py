@@ -3,48 +3,22 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import autograd
 
-from gluon_impl.imposed import Imposition
-from gluon_impl.network import AlexNet, make_block
-from gluon_impl.train import cross_entropy
+from gluon_impl.network import AlexNet
 from paper.architecture import network
 from paper.recipe import PRESETS
 from protocol.cases import Case
-from tests.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, Answer, apart, ask, oracle, tiny, too_far
+from tests.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, oracle, tiny, too_far
+from tests.gluon_impl.answering import CONTEXTS, answer
 
-CONTEXTS = {"single": [mx.cpu(0)], "columns": [mx.cpu(0), mx.cpu(1)]}
 # Which readings each placement can carry out: caffe's norm spans the columns.
 READINGS = [(preset, "single") for preset in PRESETS] + [(preset, "columns") for preset in PRESETS if preset != "caffe"]
 TWO_COLUMNS = [name for name in VARIANTS if "cross" in name]
 
 
-def answer(case: Case, placement: str, dtype: str, *, imposed: bool = False) -> Answer:
-    """Carry out the step that :func:`tests.backends.ask` asks for."""
-    question = ask(case)
-    imposition = Imposition(BATCH)
-    net = AlexNet(question.network, CONTEXTS[placement], dtype, imposition.make if imposed else make_block)
-    net.load(question.weights)
-    if imposed:
-        imposition.choices = oracle(case)[1]
-        imposition.impose(0)
-    images = [mx.nd.array(question.images, ctx=context, dtype=dtype) for context in net.contexts]
-    masks = {
-        name: [mx.nd.array(mask[:, share.slice(mask.shape[1])], ctx=share.context, dtype=dtype) for share in net.shares]
-        for name, mask in question.masks.items()
-    }
-    with autograd.record():
-        logits = net(images, masks)
-        losses = cross_entropy(logits, mx.nd.array(question.labels, dtype=dtype))
-    losses.backward()
-    gradients = net.assemble(lambda parameter: parameter.grad())
-    assert {np.dtype(array.dtype) for array in (logits, losses, *gradients.values())} == {np.dtype(dtype)}
-    means = {name: value / BATCH for name, value in gradients.items()}
-    return Answer(logits.asnumpy(), float(losses.mean().asscalar()), means)
-
-
 def distances(case: Case, placement: str, dtype: str, *, imposed: bool = False) -> dict[str, float]:
-    return apart(answer(case, placement, dtype, imposed=imposed), oracle(case)[0])
+    truth, choices = oracle(case)
+    return apart(answer(ask(case), placement, dtype, choices if imposed else None), truth)
 
 
 @pytest.mark.parametrize(("preset", "placement"), READINGS)

@@ -23,6 +23,7 @@ from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
 from protocol.record import log, read_record
+from tests.commands import rank_environment
 from tests.mistakes.catalogue import CRASH, CRASH_NOTE, MISTAKES, Mistake
 from tests.mistakes.shared import MICRO_BATCH
 
@@ -84,20 +85,17 @@ def carry_out(backend: str, interpreter: Path, runs: list[dict[str, Any]]) -> No
         plan.write_text(json.dumps(own, indent=1))
         command = [str(interpreter), "-m", "tests.mistakes.climb", backend, str(plan)]
         ranks = devices if backend == "deepspeed" else 1
+        # With the norm as composed operators nothing is compiled anew for each mistake in it.
+        told = {**os.environ, "OMP_NUM_THREADS": "1", "CXX": "none"}
         with (POWER / f"{backend}-{devices}.log").open("w") as output:
             processes = [
-                subprocess.Popen(command, env=_environment(rank, ranks, devices), stdout=output, stderr=output)
+                subprocess.Popen(
+                    command, env=told | rank_environment(rank, ranks, 29600 + devices), stdout=output, stderr=output
+                )
                 for rank in range(ranks)
             ]
             if any(process.wait() for process in processes):
                 raise Misuse(f"the {backend} backend could not be tried; see {output.name}")
-
-
-def _environment(rank: int, ranks: int, devices: int) -> dict[str, str]:
-    """What DeepSpeed's launcher would say to a rank. The norm as composed operators: nothing is compiled anew."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1"}
-    told |= {"MASTER_PORT": 29600 + devices, "OMP_NUM_THREADS": 1, "CXX": "none"}
-    return {**os.environ, **{name: str(value) for name, value in told.items()}}
 
 
 def judge(backend: str, mistake: Mistake | None, planned_run: dict[str, Any]) -> dict[str, Any]:

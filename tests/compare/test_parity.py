@@ -1,0 +1,147 @@
+"""The ladder's rows: the first divergence is the lowest rung's, and equivalence needs both bounds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from compare.load import RunFolder, Runs
+from compare.parity import RUNGS, first_divergence, rows, rung_of, table
+from paper.cost import column_parameters
+from protocol.cases import find_case
+from protocol.record import Record, write_record
+
+CASE = find_case("ladder")
+QUANTITIES = (
+    "weight.conv1.weight",
+    "gradient.conv2.bias",
+    "gradient.fc8.bias",
+    "forward.norm1",
+    "forward.conv1",
+    "loss.0",
+)
+
+
+def run(root: Path, backend: str, kind: Any, placement: str = "single", **more: Any) -> RunFolder:
+    folder = root / backend / placement / str(more.get("seed", 0))
+    counts = column_parameters(CASE.network())
+    held = {f"cpu:{n}": count for n, count in enumerate(counts)} if placement == "columns" else {"cpu:0": sum(counts)}
+    settings = {"case": CASE.content(), "seed": 0, "plan_hash": "one", "parameters": held, **more}
+    record = Record(
+        kind=kind,
+        status="finished",
+        backend=backend,
+        placement=placement,
+        devices=list(held),
+        precision="fp32",
+        threads=1,
+        **settings,
+    )
+    write_record(folder, record)
+    return RunFolder(folder, root, record)
+
+
+def oracle_run(root: Path) -> RunFolder:
+    found = run(root, "oracle", "oracle")
+    bounds = [
+        {"reading": reading, "quantity": name, "tolerance": 1e-6} for reading in ("fp64", "free") for name in QUANTITIES
+    ]
+    bounds.append(
+        {"reading": "draws", "quantity": "draws.flips", "tolerance": 0.02, "difference": 0.01, "where": "share"}
+    )
+    pd.DataFrame(bounds).to_csv(found.folder / "tolerances.csv", index=False)
+    return found
+
+
+def parity_run(root: Path, backend: str, placement: str, far: dict[str, float]) -> RunFolder:
+    found = run(root, backend, "parity", placement)
+    measured = [
+        {"reading": reading, "precision": "fp64", "quantity": name, "difference": far.get(name, 1e-7), "where": "[0]"}
+        for reading in ("fp64", "free")
+        for name in QUANTITIES
+    ]
+    pd.DataFrame(measured).to_csv(found.folder / "ladder.csv", index=False)
+    save_file({"free.gradient.fc8.bias": np.ones(4)}, found.folder / "probe.safetensors")
+    return found
+
+
+def climbed(root: Path, far: dict[str, float]) -> pd.DataFrame:
+    return table(rows(Runs((oracle_run(root), parity_run(root, "gluon", "columns", far)))))
+
+
+def test_all_rungs_are_known_and_a_loss_belongs_to_two() -> None:
+    assert [rung_of(name) for name in QUANTITIES] == ["update", "gradients", "gradients", "forward", "forward", "loss"]
+    assert rung_of("loss.3") == "update"
+    assert {rung_of(name) for name in QUANTITIES} <= set(RUNGS)
+
+
+def test_nothing_far_is_no_divergence(tmp_path: Path) -> None:
+    found = climbed(tmp_path, {})
+    assert first_divergence(found) is None
+    assert set(found["rung"]) == {"counts", "draws", "forward", "loss", "gradients", "update"}
+
+
+@pytest.mark.parametrize(
+    ("far", "first"),
+    [
+        ({"weight.conv1.weight": 1e-3, "forward.norm1": 2e-6, "gradient.fc8.bias": 1.0}, "forward.norm1"),
+        ({"forward.norm1": 1.0, "forward.conv1": 2e-6}, "forward.conv1"),
+        # A gradient rests on those of the layers above.
+        ({"gradient.conv2.bias": 1.0, "gradient.fc8.bias": 2e-6}, "gradient.fc8.bias"),
+        ({"loss.0": float("inf")}, "loss.0"),
+        ({"loss.0": float("nan")}, "loss.0"),
+    ],
+)
+def test_the_first_divergence_is_the_lowest(tmp_path: Path, far: dict[str, float], first: str) -> None:
+    found = first_divergence(climbed(tmp_path, far))
+    assert found is not None
+    assert (found["quantity"], found["left"], found["case"]) == (first, "gluon columns", "ladder")
+
+
+def test_a_column_with_another_columns_share_is_noticed(tmp_path: Path) -> None:
+    runs = Runs((oracle_run(tmp_path), parity_run(tmp_path, "gluon", "columns", {})))
+    record = runs.finished[1].record
+    record.parameters = {"cpu:0": sum(record.parameters.values()), "cpu:1": 0}
+    found = first_divergence(table(rows(runs)))
+    assert found is not None
+    assert (found["rung"], found["quantity"]) == ("counts", "parameters, cpu:0")
+
+
+def test_two_runs_are_compared_without_the_oracle_between(tmp_path: Path) -> None:
+    left, right = (parity_run(tmp_path, name, "single", {}) for name in ("gluon", "deepspeed"))
+    save_file({"free.gradient.fc8.bias": np.ones(4) * (1 + 1e-5)}, right.folder / "probe.safetensors")
+    found = first_divergence(table(rows(Runs((oracle_run(tmp_path), left, right)))))
+    assert found is not None
+    assert (found["rung"], found["left"], found["right"]) == ("pair", "gluon single", "deepspeed single")
+
+
+def accuracies(root: Path, errors: dict[str, list[float]]) -> pd.DataFrame:
+    runs = []
+    for backend, values in errors.items():
+        for seed, error in enumerate(values):
+            case = find_case("accuracy").content()
+            found = run(root, backend, "train", case=case, seed=seed, plan_hash=f"{backend}{seed}")
+            pd.DataFrame([{"views": 1, "top1_error": error}]).to_csv(found.folder / "epochs.csv", index=False)
+            runs.append(found)
+    return table(rows(Runs(tuple(runs))))
+
+
+@pytest.mark.parametrize(
+    ("other", "agrees"),
+    [
+        ([0.30, 0.31, 0.29, 0.30], True),
+        ([0.38, 0.39, 0.37, 0.38], False),
+        # As alike on average as the first, but with too few certain figures to say so.
+        ([0.10, 0.50, 0.20, 0.40], False),
+    ],
+)
+def test_accuracies_are_equivalent_only_when_the_interval_is_within_the_margin(
+    tmp_path: Path, other: list[float], agrees: bool
+) -> None:
+    found = accuracies(tmp_path, {"gluon": [0.30, 0.30, 0.31, 0.29], "deepspeed": other})
+    assert found["agrees"].tolist() == [agrees]
+    assert "4 and 4 seeds" in found["where"].iloc[0]
+    assert found["rung"].tolist() == ["accuracy"]

@@ -1,0 +1,79 @@
+"""The oracle's bounds: every quantity has one, and near-ties widen those of the free reading."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocol import oracle
+from protocol.cases import find_case
+from protocol.experiment import Experiment, open_experiment
+from protocol.oracle import GIVEN, OracleRun
+from protocol.probe import READINGS
+from protocol.reference import Pass, carry_out
+
+CASE = replace(find_case("ladder"), size="tiny", epochs=2, batch=8, test_limit=5)
+
+
+@pytest.fixture(scope="module")
+def experiment(data: Path) -> Experiment:
+    return open_experiment(CASE, data, 0)
+
+
+@pytest.fixture(scope="module")
+def truth(experiment: Experiment) -> OracleRun:
+    return oracle.observe(experiment, np.float64)
+
+
+@pytest.fixture(scope="module")
+def bounds(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, float]]:
+    return oracle.tolerances(experiment, truth)
+
+
+def test_every_quantity_has_a_bound_in_every_reading(truth: OracleRun, bounds: dict[str, dict[str, float]]) -> None:
+    assert set(bounds) == set(READINGS)
+    for own in bounds.values():
+        assert set(own) == set(truth.seen)
+        exact = {name for name, bound in own.items() if bound == 0}
+        assert exact == {name for name in truth.seen if name.partition(".")[0] in GIVEN}
+
+
+def test_float64_is_held_tighter_than_float32_by_the_ratio_of_units(bounds: dict[str, dict[str, float]]) -> None:
+    for name, bound in bounds["imposed"].items():
+        assert bounds["fp64"][name] == pytest.approx(bound * 2.0**-29)
+        assert bounds["free"][name] >= 0.1 * bound
+
+
+def test_weights_at_the_start_and_momentum_lead_to_what_is_seen(truth: OracleRun, experiment: Experiment) -> None:
+    start, rate = experiment.weights(), experiment.rate(0)
+    for name, value in start.items():
+        expected = -rate * (truth.seen[f"gradient.{name}"] + experiment.recipe.decay * value.astype(np.float64))
+        assert truth.seen[f"step.{name}"] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_choices_within_the_margin_are_made_the_other_way(experiment: Experiment) -> None:
+    relu = next(layer for layer in experiment.network if layer.name == "relu1")
+    pool = next(layer for layer in experiment.network if layer.name == "pool1")
+    x = np.array([-2.0, -0.1, 0.1, 2.0])
+    run = Pass({}, margins={"relu1": 0.5, "pool1": 0.5})
+    carry_out(relu, x, run)
+    assert run.choices["relu1"].tolist() == [False, True, False, True]
+    images = np.zeros((1, *pool.shape_in))
+    images[0, 0, 0, :3] = 3.0, 2.8, 1.0
+    images[0, 1, 0, :3] = 3.0, 2.0, 1.0
+    carry_out(pool, images, run)
+    assert run.choices["pool1"][0, :2, 0, 0].tolist() == [1, 0]
+
+
+def test_a_tipped_choice_widens_the_free_reading(
+    experiment: Experiment, truth: OracleRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "PERTURBATIONS", 1)
+    narrow = oracle.tolerances(experiment, truth)["free"]
+    right = oracle.margins_of
+    monkeypatch.setattr(
+        oracle, "margins_of", lambda *arguments: {name: 1e4 * value for name, value in right(*arguments).items()}
+    )
+    wide = oracle.tolerances(experiment, truth)["free"]
+    assert wide["gradient.conv1.weight"] > 3 * narrow["gradient.conv1.weight"]

@@ -57,8 +57,12 @@ def _kernel(operation: Operation) -> str:
 
 
 def _deviation(operation: Operation) -> str:
+    """One digit where four standard errors of so many Gaussian weights allow it, else two."""
     deviation, mean = operation.weight_deviation, operation.weight_mean
-    return f"{deviation:.2g}" + (f" about {mean:.2g}" if abs(mean) > 0.1 * deviation else "")
+    short = float(f"{deviation:.1g}")
+    allowed = 4 * deviation / (2 * prod(operation.weight)) ** 0.5
+    digits = 1 if abs(deviation - short) <= allowed else 2
+    return f"{deviation:.{digits}g}" + (f" about {mean:.2g}" if abs(mean) > 0.1 * deviation else "")
 
 
 def _bias(operation: Operation) -> str:

@@ -208,9 +208,9 @@ class Prober:
 
     def _passage(self, source: int, target: int, change: np.ndarray) -> Passage:
         """``change``: which entries of the target's input respond to the source at all."""
-        by_map = change.reshape(len(change), -1).any(axis=1)
+        by_map: np.ndarray = np.asarray(change.reshape(len(change), -1).any(axis=1))
         first, last = _span(by_map)
-        rows = (0, 1) if change.ndim < 3 else _span(change.any(axis=(0, 2)))
+        rows = (0, 1) if change.ndim < 3 else _span(np.asarray(change.any(axis=(0, 2))))
         passage = Passage(
             source=source,
             target=target,
@@ -284,19 +284,22 @@ class Prober:
         shape = self._shape(passage.source)
         if len(shape) == 1 or min(shape[1:]) < 2:
             return None
-        # A multiple of 6 starts a window of any usual stride.
-        here = (6 * (shape[1] // 12), 6 * (shape[2] // 12))
-        right, corner = (here[0], here[1] + 1), (here[0] + 1, here[1] + 1)
-        lone: list[Paint] = [(asked, here, LEVEL)]
-        stimuli = [
-            lone,
-            [*lone, (asked + 1, here, LEVEL)],
-            [*lone, (asked + 1, corner, LEVEL)],
+        # A multiple of 6 starts a window of any usual stride, so the corner shares one with the place after it.
+        corner = (6 * (shape[1] // 12), 6 * (shape[2] // 12))
+        here, left = (corner[0] + 1, corner[1] + 1), (corner[0] + 1, corner[1])
+        one: list[Paint] = [(asked, here, LEVEL)]
+        stimuli: list[list[Paint]] = [
+            one,
+            [*one, (asked + 1, here, LEVEL)],
+            [*one, (asked + 1, corner, LEVEL)],
             [(asked, here, DIM)],
-            [(asked, here, DIM), (asked, right, DIM / 2)],
+            [(asked, here, DIM), (asked, left, DIM / 2)],
         ]
-        values = [float(arrived.ravel()[np.abs(arrived).argmax()]) for arrived in self._read(passage, asked, stimuli)]
-        return Places(**dict(zip(Places.model_fields, values, strict=True)))
+        read = self._read(passage, asked, stimuli)
+        lone, same, other, dim, beside = (float(arrived.ravel()[np.abs(arrived).argmax()]) for arrived in read)
+        # Where windows overlap, some hold the place alone: those that hold both tell.
+        other = min((float(value) for value in read[2].ravel() if value), key=abs, default=other)
+        return Places(lone=lone, same=same, other=other, dim=dim, beside=beside)
 
     def _reach(self, passage: Passage) -> Reach:
         """Rows that respond to each row of the source, each asked in a map of its own, several at once."""

@@ -114,7 +114,7 @@ class Branches(nn.Module):
                 self.register_parameter(f"w{number}{side}", nn.Parameter(torch.randn(shape) * 0.01))
                 start = torch.full(shape[:1], float(number in "24567"))
                 self.register_parameter(f"b{number}{side}", nn.Parameter(start))
-        self.last, self.bias = nn.Parameter(torch.randn(4096, 1000) * 0.01), nn.Parameter(torch.zeros(1000))
+        self.last, self.bias = nn.Parameter(torch.randn(1000, 4096) * 0.01), nn.Parameter(torch.zeros(1000))
 
     def conv(self, number: int, parts: list[torch.Tensor], stride: int = 1, pad: int = 0) -> list[torch.Tensor]:
         return [
@@ -139,7 +139,7 @@ class Branches(nn.Module):
         both = torch.cat(pooled(normed(self.conv(2, parts, pad=2))), 1)
         parts = self.conv(4, self.conv(3, [both, both], pad=1), pad=1)
         x = torch.cat(pooled(self.conv(5, parts, pad=1)), 1).flatten(1)
-        return self.dense(7, self.dense(6, x)) @ self.last + self.bias
+        return functional.linear(self.dense(7, self.dense(6, x)), self.last, self.bias)
 
 
 def own(variant: str = "two_column", preset: str = "paper") -> nn.Module:

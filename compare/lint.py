@@ -7,7 +7,8 @@ of the known readings and variants has it. Equal words are kept, others broken; 
     norm's alpha   0.0001           2e-05                broken    as in chm-145, caffe
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, fields
 
 from compare.facts import FACTS, Words, table_words
 from compare.shown import shown
@@ -52,6 +53,9 @@ class Finding:
     note: str
 
 
+COLUMNS = tuple(field.name for field in fields(Finding))
+
+
 @dataclass(frozen=True)
 class Likeness:
     """The known network that a linted one resembles most, and the facts in which they still differ."""
@@ -78,17 +82,24 @@ def judge(record: LintRecord) -> list[Finding]:
 
 
 def likeness(record: LintRecord) -> Likeness:
+    """Of the known networks, the first of those with the fewest differences in what the record shows."""
     found = shown(record)
-    best: Likeness | None = None
+    candidates = []
     for name, words in known_words(found).items():
+        # What only one of the two can have, such as a norm's constants, follows from what sets them apart already.
         both = [fact for fact in FACTS if fact in found and fact in words]
-        apart = tuple(fact for fact in both if found[fact] != words[fact] and (fact, found[fact]) not in EQUIVALENT)
-        # A fact that only one of the two can have, such as a norm's constants, also sets them apart.
-        candidate = Likeness(name, len(both), apart)
-        if best is None or len(apart) < len(best.differences):
-            best = candidate
-    assert best is not None
-    return best
+        apart = (fact for fact in both if found[fact] != words[fact] and (fact, found[fact]) not in EQUIVALENT)
+        candidates.append(Likeness(name, len(both), tuple(apart)))
+    return min(candidates, key=lambda candidate: len(candidate.differences))
+
+
+def summary(record: LintRecord, findings: list[Finding]) -> str:
+    """How many facts are kept, and what the network resembles, in a sentence each."""
+    counts = Counter(finding.verdict for finding in findings)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (KEPT, BROKEN, NOT_SEEN))
+    alike = likeness(record)
+    apart = f"but for {', '.join(alike.differences)}" if alike.differences else "in all that was seen"
+    return f"{record.subject}, of {len(findings)} facts: {told}. It is {alike.name} {apart}."
 
 
 def known_words(found: Words) -> dict[str, Words]:

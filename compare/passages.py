@@ -74,13 +74,13 @@ def alone(neighbours: Iterable[tuple[int, float]]) -> float:
 
 
 def nonlinearity(response: Response) -> str:
-    curve = {value: arrives for value, arrives in response.curve if value}
-    positive = {value: arrives for value, arrives in curve.items() if value > 0}
+    positive = {value: arrives for value, arrives in response.curve if value > 0}
+    negative = {value: arrives for value, arrives in response.curve if value < 0}
     if any(arrives <= 0 for arrives in positive.values()):
         return "another"
-    if all(curve[-value] == 0 for value in positive):
+    if not any(negative.values()):
         return "ReLU"
-    if all(close(curve[-value], -arrives) for value, arrives in positive.items()):
+    if all(close(arrives, -positive[-value]) for value, arrives in negative.items()):
         saturated = positive[max(positive)]
         bends = all(close(arrives, saturated * tanh(value)) for value, arrives in positive.items())
         return "tanh" if bends else "none"

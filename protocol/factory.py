@@ -12,8 +12,11 @@ Made = TypeVar("Made")
 
 
 def sentence(error: BaseException) -> str:
-    """What an error of foreign code says, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    """What an error of foreign code says, on one line; of MXNet's, which carry a traceback with them, its last."""
+    text = str(error).strip()
+    if text.startswith("Traceback"):
+        text = text.splitlines()[-1]
+    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
 
 
 def call_factory(spec: str, kind: type[Made], kind_name: str) -> Made:

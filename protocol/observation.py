@@ -24,10 +24,11 @@ from protocol.record import surroundings
 
 # Small enough for the norm's k to show alone, and large enough for its sum to.
 AMPLITUDES = (0.01, 0.1, 1.0, 10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 3000.0, 10000.0)
-CURVE = (*(-value for value in reversed(AMPLITUDES)), 0.0, *AMPLITUDES)
+CURVE = (-1000.0, -10.0, -1.0, -0.1, *AMPLITUDES)
 LEVEL = 300.0  # the norm of the paper, of the 2012 code and of Caffe all show at it
 DIM = 100.0  # where each of them still grows with its input
-FARTHEST = 8  # neighbours asked, on each side
+FARTHEST = 6  # neighbours asked, on each side
+ACROSS = 4  # neighbours asked beyond the middle of the maps
 AT_ONCE = 16  # stimuli in a batch
 SAMPLES = 8  # images in training: enough for a share of zeros to within a percent
 FIRST_ROWS = next(iter(network("two_column", PRESETS["paper"]))).shape_out[1]
@@ -124,7 +125,7 @@ def _first_taken(request: LintRequest, make: Callable[[], Subject]) -> tuple[int
             return taken[-1]
     if not taken:
         images = " or ".join(f"(1, 3, {edge}, {edge})" for edge in edges)
-        raise Misuse(f"{request.spec} does not take images {images} ({refusal})")
+        raise Misuse(f"{request.spec} cannot be carried out on images {images} ({refusal})")
     return taken[0]
 
 
@@ -258,7 +259,7 @@ class Prober:
         maps = self._shape(passage.source)[0]
         asked, last = maps // 4, maps // 2 - 1
         near = [step for step in range(-FARTHEST, FARTHEST + 1) if 0 <= asked + step < maps]
-        across = [step for step in range(FARTHEST + 1) if last + step < maps]
+        across = [step for step in range(ACROSS + 1) if last + step < maps]
         stimuli: list[list[Paint]] = [[(asked, None, value)] for value in CURVE]
         stimuli += [[(asked + step, None, LEVEL), (asked, None, LEVEL)] for step in near]
         stimuli.append([(asked, None, LEVEL), (asked + 1, None, -LEVEL)])

@@ -1,6 +1,8 @@
 """AlexNets as other people write them in torch, for the lint to tell apart."""
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -100,6 +102,28 @@ def caffe() -> nn.Module:
 def caffenet() -> nn.Module:
     """BVLC's reference net: the same with the norm after pooling."""
     return stock(norm=lambda: nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0), order="rpn")
+
+
+# Each is the paper's network but for what its name says. Without a norm where that is not the question: it is quicker.
+plain = partial(stock, norm=None)
+deviant = SimpleNamespace(
+    alpha_unscaled=partial(stock, norm=partial(ColumnNorm, alpha=1e-4)),
+    k_one=partial(stock, norm=partial(ColumnNorm, k=1.0)),
+    window_of_nine=partial(stock, norm=partial(ColumnNorm, size=9, alpha=9e-4)),
+    norm_before_relu=partial(stock, order="nrp"),
+    norm_after_pooling=partial(stock, order="rpn"),
+    no_norm=plain,
+    no_groups=partial(plain, groups=1),
+    padded_224=partial(plain, pad=2),
+    no_overlap=partial(plain, pool=partial(nn.MaxPool2d, 2, 2)),
+    average=partial(plain, pool=partial(nn.AvgPool2d, 3, 2)),
+    tanh=partial(plain, activation=nn.Tanh),
+    dropout_early=partial(plain, drops="56"),
+    dropout_of_a_third=partial(plain, rate=0.3),
+    ones_everywhere=partial(plain, ones="12345678"),
+    wide=partial(plain, deviation=0.02),
+    softmax_inside=partial(plain, ending=(nn.Softmax(1),)),
+)
 
 
 class Branches(nn.Module):

@@ -1,6 +1,7 @@
-"""The comparison's command line: ``python -m compare run | audit``."""
+"""The comparison's command line: ``python -m compare run | audit | lint``."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from compare import audit as auditing
 from compare import conductor, parity, tables
+from compare import lint as linting
 from compare.load import Runs, load_runs
 from compare.parity import RUNGS
 from compare.readme import regenerate
@@ -19,8 +21,9 @@ from compare.report import each_quantity, parity_sentence, summary, worst_by_run
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
+from protocol.lint import read_lint
 from protocol.profiles import PROFILES, TWINS, jobs_of
-from protocol.record import log
+from protocol.record import log, write_table
 from protocol.request import RUNS
 
 AUDIT = Path("results/audit")
@@ -29,7 +32,14 @@ POWER = Path("results/power")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
 WIDE = 150  # columns, where the output is not a terminal
-STYLES = {"reproduced": "green", "contradicted": "red", "not tested here": "dim"}
+STYLES = {
+    "reproduced": "green",
+    "contradicted": "red",
+    "not tested here": "dim",
+    linting.KEPT: "green",
+    linting.BROKEN: "red",
+    linting.NOT_SEEN: "dim",
+}
 
 app = typer.Typer(
     help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False
@@ -97,6 +107,21 @@ def reference() -> None:
     regenerate(Path("README.md"), REFERENCE)
 
 
+@app.command()
+def lint(
+    record: Annotated[Path, typer.Argument(help="What a backend's lint wrote: the folder or its probe.json.")],
+) -> None:
+    """Say which of the paper's facts a linted network keeps; status 1 when it breaks any."""
+    measured = read_lint(record)
+    findings = linting.judge(measured)
+    folder = record if record.is_dir() else record.parent
+    write_table(folder / "lint.csv", linting.COLUMNS, map(asdict, findings))
+    _print_findings(findings)
+    log(linting.summary(measured, findings))
+    log(f"table: {folder / 'lint.csv'}")
+    sys.exit(1 if any(finding.verdict == linting.BROKEN for finding in findings) else 0)
+
+
 def _audit(runs: Path, data: Path, out: Path) -> bool:
     """Whether every rung of parity holds."""
     found = auditing.write(out, load_runs(runs), data, POWER, REFERENCE)
@@ -121,6 +146,16 @@ def _print_ladder(found: pd.DataFrame, *, whole: bool) -> None:
     for row in (each_quantity if whole else worst_by_rung)(found):
         style = None if row["agrees"] else "red"
         table.add_row(*(str(row[name]) for name in columns), style=style)
+    _console().print(table)
+
+
+def _print_findings(findings: list[linting.Finding]) -> None:
+    table = Table(box=None, header_style="bold")
+    for heading, whole in (("fact", True), ("paper", False), ("found", False), ("verdict", True), ("note", False)):
+        table.add_column(heading, no_wrap=whole)
+    for row in findings:
+        style = STYLES[row.verdict]
+        table.add_row(row.fact, row.paper, row.found, f"[{style}]{row.verdict}[/]", row.note)
     _console().print(table)
 
 

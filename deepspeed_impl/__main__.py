@@ -4,8 +4,9 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.command import BACKEND_VERBS, application, run
+from protocol.command import BACKEND_VERBS, add_lint, application, run
 from protocol.experiment import open_experiment
+from protocol.lint import LintRequest
 from protocol.request import Request
 from protocol.run import check_folders
 
@@ -27,5 +28,12 @@ def handler(verb: str) -> Callable[[Request], None]:
     return handle
 
 
+def lint(request: LintRequest) -> None:
+    # One process is enough, and another's model need not survive the launcher.
+    import_module("deepspeed_impl.lint").lint(request)
+
+
 if __name__ == "__main__":
-    run(application("deepspeed", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()}))
+    app = application("deepspeed", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()})
+    add_lint(app, "deepspeed", lint)
+    run(app)

@@ -5,19 +5,29 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.command import BACKEND_VERBS, application, run
+from protocol.command import BACKEND_VERBS, add_lint, application, run
 from protocol.errors import Misuse
+from protocol.lint import LintRequest
 from protocol.request import Request
 
 
 def handler(verb: str) -> Callable[[Request], None]:
     def handle(request: Request) -> None:
-        if sys.version_info >= (3, 12) or sys.platform != "linux":
-            raise Misuse("MXNet 1.9.1 runs on Linux x86-64 with Python up to 3.11; the deepspeed backend runs here")
+        check_platform()
         set_threads(request)
         getattr(import_module(f"gluon_impl.{verb}"), verb)(request)
 
     return handle
+
+
+def lint(request: LintRequest) -> None:
+    check_platform()
+    import_module("gluon_impl.lint").lint(request)
+
+
+def check_platform() -> None:
+    if sys.version_info >= (3, 12) or sys.platform != "linux":
+        raise Misuse("MXNet 1.9.1 runs on Linux x86-64 with Python up to 3.11; the deepspeed backend runs here")
 
 
 def set_threads(request: Request) -> None:
@@ -33,4 +43,6 @@ def set_threads(request: Request) -> None:
 
 
 if __name__ == "__main__":
-    run(application("gluon", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()}))
+    app = application("gluon", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()})
+    add_lint(app, "gluon", lint)
+    run(app)

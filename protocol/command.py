@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from protocol.errors import Misuse
+from protocol.lint import LintRequest, make_lint_request
 from protocol.probe import READINGS
 from protocol.record import log
 from protocol.request import Request, make_request
@@ -62,6 +63,20 @@ def application(backend: str, verbs: dict[str, tuple[str, Handler]]) -> typer.Ty
         """Keep the verb in the command line even where there is but one."""
 
     return app
+
+
+def add_lint(app: typer.Typer, backend: str, handler: Callable[[LintRequest], None]) -> None:
+    """Add the verb ``lint``, whose subject is no case of ours, so that it takes none of the others' flags."""
+
+    @app.command(help="Measure an AlexNet that somebody else wrote.")
+    def lint(
+        factory: Annotated[str, typer.Argument(help="module:factory, importable from here.", show_default=False)],
+        edge: Annotated[
+            int | None, typer.Option("--input", help="Rows of the image; by default 224 or 227, as it takes.")
+        ] = None,
+        out: Annotated[Path | None, typer.Option(help="The record's folder.")] = None,
+    ) -> None:
+        handler(make_lint_request(backend, factory, edge, out))
 
 
 def _command(backend: str, handler: Handler) -> Callable[..., Any]:

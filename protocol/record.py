@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,7 @@ from protocol.files import write_text
 VERSION = 1
 Status = Literal["running", "finished", "failed", "out_of_memory", "interrupted"]
 Row = Mapping[str, Any]
+Content = TypeVar("Content", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -111,17 +112,27 @@ def read_record(folder: Path) -> Record:
         Misuse: it is absent or damaged, or a later version of this project wrote it.
     """
     path = folder / "record.json"
+    missing = f"there is no record at {path}: is {folder} a run's folder?"
+    return read_versioned(path, Record, VERSION, missing, "delete the run's folder and run it again")
+
+
+def read_versioned(path: Path, model: type[Content], version: int, missing: str, remedy: str) -> Content:
+    """Read JSON that this project wrote; ``missing`` is said where there is none, ``remedy`` where it is damaged.
+
+    Raises:
+        Misuse: it is absent or damaged, or has another version.
+    """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
-        raise Misuse(f"there is no record at {path}: is {folder} a run's folder?") from None
+        raise Misuse(missing) from None
     except ValueError as error:
-        raise Misuse(f"{path} is not JSON ({error}): delete the run's folder and run it again") from None
+        raise Misuse(f"{path} is not JSON ({error}): {remedy}") from None
     found = content.get("version") if isinstance(content, dict) else None
-    if found != VERSION:
-        raise Misuse(f"{path} has version {found}, but this project reads version {VERSION}: update, or run it again")
+    if found != version:
+        raise Misuse(f"{path} has version {found}, but this project reads version {version}: update, or run it again")
     try:
-        return Record.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

@@ -1,0 +1,145 @@
+"""Measure an AlexNet that somebody else wrote: what its operations are, and what lies between them.
+
+python -m deepspeed_impl lint my_models:alexnet
+
+The operations are seen where torch dispatches them, so functions count as much as modules, and no name is read.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from protocol.factory import call_factory
+from protocol.lint import LintRequest, write_lint
+from protocol.observation import Traced, observe
+from protocol.record import log
+
+PACKAGES = ("torch", "numpy")
+aten = torch.ops.aten
+
+
+def lint(request: LintRequest) -> None:
+    """Write the probe record of the network that the request's factory makes."""
+    torch.set_float32_matmul_precision("highest")
+    record = observe(request, "deepspeed", PACKAGES, lambda: Subject(request.spec))
+    path = write_lint(request.out, record)
+    log(f"measured {request.spec}: {path}; what it keeps of the paper: nox -s compare -- lint {path}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation with weights; ``place`` is its input's among the arguments."""
+
+    function: Callable[..., torch.Tensor]
+    arguments: tuple[Any, ...]
+    place: int
+    weight: torch.Tensor  # (maps, depth, rows, columns) or (units, inputs)
+    bias: torch.Tensor | None
+
+    @property
+    def input(self) -> torch.Tensor:
+        return self.arguments[self.place]
+
+    def on(self, value: torch.Tensor) -> torch.Tensor:
+        """What the operation gives for another input."""
+        return self.function(*self.arguments[: self.place], value, *self.arguments[self.place + 1 :])
+
+
+class Watch(TorchDispatchMode):
+    """Hands every call of an operation with weights to ``meet``, and gives what that gives."""
+
+    def __init__(self, module: nn.Module, meet: Callable[[Call], torch.Tensor]) -> None:
+        super().__init__()
+        # A transposed or reshaped weight is another tensor, but lies in the same storage.
+        self.owned = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+        self.meet = meet
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = self._call(func, args)
+        return func(*args, **(kwargs or {})) if call is None else self.meet(call)
+
+    def _call(self, func: Any, args: Any) -> Call | None:
+        if func is aten.convolution.default:
+            call = Call(func, args, 0, args[1], args[2])
+        elif func is aten.addmm.default:
+            call = Call(func, args, 1, args[2].t(), args[0])
+        elif func is aten.mm.default:
+            call = Call(func, args, 0, args[1].t(), None)
+        else:
+            return None
+        return call if call.weight.untyped_storage().data_ptr() in self.owned else None
+
+
+class Arrived(BaseException):
+    """The last input that was asked for is there. No Exception: foreign code may catch those."""
+
+
+class Subject:
+    """A torch module as :class:`protocol.observation.Subject`."""
+
+    initialised = True
+
+    def __init__(self, spec: str) -> None:
+        self.module = call_factory(spec, nn.Module, "a torch module").cpu().float()
+        self.calls: list[Call] = []
+        self.shapes: list[torch.Size] = []
+
+    def _run(self, images: np.ndarray, meet: Callable[[Call], torch.Tensor], *, training: bool) -> Any:
+        self.module.train(training)
+        with torch.no_grad(), Watch(self.module, meet):
+            return self.module(torch.from_numpy(images))
+
+    def trace(self, image: np.ndarray) -> list[Traced]:
+        def meet(call: Call) -> torch.Tensor:
+            output = call.on(call.input)
+            self.calls.append(call)
+            self.shapes.append(output.shape[1:])
+            return output
+
+        output = self._run(image, meet, training=False)
+        if not isinstance(output, torch.Tensor):
+            raise TypeError(f"it gives a {type(output).__name__} rather than one tensor")
+        return [
+            Traced(
+                call.weight.detach().numpy(),
+                None if call.bias is None else call.bias.detach().numpy(),
+                tuple(call.input.shape[1:]),
+                tuple(shape),
+            )
+            for call, shape in zip(self.calls, self.shapes, strict=True)
+        ]
+
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def carry_out(
+        self, images: np.ndarray, pinned: dict[int, np.ndarray], wanted: Collection[int], training: bool
+    ) -> dict[int, np.ndarray]:
+        found: dict[int, np.ndarray] = {}
+        met = 0
+
+        def meet(call: Call) -> torch.Tensor:
+            nonlocal met
+            index, met = met, met + 1
+            if index in wanted:
+                found[index] = call.input.numpy()
+            if index == max(wanted):
+                raise Arrived
+            if index in pinned:
+                return torch.from_numpy(pinned[index])
+            return torch.zeros(len(images), *self.shapes[index])
+
+        try:
+            output = self._run(images, meet, training=training)
+        except Arrived:
+            return found
+        return found | {len(self.calls): output.numpy()}
+
+    def apply(self, index: int, value: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.calls[index].on(torch.from_numpy(value)).numpy()

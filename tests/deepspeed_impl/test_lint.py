@@ -1,0 +1,76 @@
+"""The torch lint tells other people's AlexNets from the paper's, and names each deviation."""
+
+from pathlib import Path
+
+import pytest
+
+from compare.lint import KEPT, judge
+from deepspeed_impl.lint import lint
+from protocol.lint import LintRequest
+from tests.commands import DEEPSPEED
+from tests.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
+
+NO_NORM = {"norm after": "none"}
+KNOWN = {
+    "stock": ({}, "two_column"),
+    "Branches": ({}, "two_column"),
+    "own": ({}, "two_column"),
+    "own_chm": (CHM_145, "chm-145"),
+    "own_owt": (OWT, "owt"),
+    "caffe": (CAFFE, "caffe"),
+    "caffenet": (CAFFENET, "caffe"),
+}
+DEVIANTS = {
+    "alpha_unscaled": {"norm's alpha": "2e-05"},
+    "k_one": {"norm's k": "1"},
+    "window_of_nine": {"norm's window": "9"},
+    "norm_before_relu": {"norm and ReLU": "norm before ReLU"},
+    "norm_after_pooling": {"norm and pooling": "norm after pooling"},
+    "no_norm": NO_NORM,
+    "no_groups": NO_NORM | NO_GROUPS,
+    "padded_224": NO_NORM | {"padding": "2 2 1 1 1"},
+    "no_overlap": NO_NORM | {"pooling's windows": "2 every 2", "pooling rounds": "down"},
+    "average": NO_NORM | {"pooling takes": "the average"},
+    "tanh": NO_NORM | {"nonlinearity": "tanh"},
+    "dropout_early": NO_NORM | {"dropout after": "conv5 fc6"},
+    "dropout_of_a_third": NO_NORM | {"dropout's share": "0.3"},
+    "ones_everywhere": NO_NORM | {"biases": "1 1 1 1 1 1 1 1"},
+    "wide": NO_NORM | {"deviations": "0.02"},
+    "softmax_inside": NO_NORM,
+}
+
+
+class TestLint(LintTests):
+    backend = DEEPSPEED
+    module = "tests.torch_nets"
+
+    def lint(self, request: LintRequest) -> None:
+        lint(request)
+
+    @pytest.mark.parametrize("name", KNOWN)
+    def test_a_known_network_is_recognised(self, name: str, tmp_path: Path) -> None:
+        self.check(self.measured(name, tmp_path), *KNOWN[name])
+
+    @pytest.mark.parametrize("name", DEVIANTS)
+    def test_each_deviation_is_named_and_nothing_else(self, name: str, tmp_path: Path) -> None:
+        record = self.measured(f"deviant.{name}", tmp_path)
+        findings = {finding.fact: finding.found for finding in judge(record) if finding.verdict == "broken"}
+        assert findings == DEVIANTS[name]
+
+    def test_torchvisions_network_is_owt_with_dropout_elsewhere(self, tmp_path: Path) -> None:
+        record = self.measured("torchvision", tmp_path)
+        assert record.edge == 224
+        found = {finding.fact: finding for finding in judge(record)}
+        for fact, words in (OWT | {"dropout after": "conv5 fc6"}).items():
+            assert found[fact].found == words
+            assert found[fact].verdict == "broken"
+        assert found["deviations"].verdict == found["biases"].verdict == "broken"
+        assert found["maps"].note == "as in owt"
+        assert found["pooling's windows"].verdict == KEPT
+        assert found["norm's k"].verdict == "not seen"
+
+    def test_a_softmax_inside_is_said(self, tmp_path: Path) -> None:
+        record = self.measured("deviant.softmax_inside", tmp_path)
+        (output,) = (finding for finding in judge(record) if finding.fact == "output")
+        assert (output.found, output.verdict) == ("probabilities", KEPT)
+        assert "softmax is inside" in output.note

@@ -160,6 +160,7 @@ MISTAKES: dict[str, Mistake] = {
             """,
         ),
         *_all(CRASH, "pooling rounds up > ", case="ladder-no-overlap"),
-        *_all(CRASH, "conv1 padded by 2 > \n twice the units in fc6 > "),
+        *_all("forward", "conv1 padded by 2 > forward.conv1"),
+        *_all(CRASH, "twice the units in fc6 > "),
     )
 }

@@ -260,6 +260,7 @@ def _frozen(right: Any, self: PaperSGD) -> None:
         self.parameters[name].copy_(value)
 
 
+@torch.no_grad()
 def _first_alone(right: Any, self: PaperSGD) -> None:
     if "conv1.weight" in self.parameters:
         right(self)

@@ -20,6 +20,7 @@ from protocol.request import RUNS
 LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
 WATCH_EVERY = 0.5  # seconds
+NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
 @dataclass
@@ -52,14 +53,30 @@ def is_done(job: Job, commit: str) -> bool:
     return record.status == "finished" and record.commit == commit
 
 
+def unfinished(jobs: list[Job], commit: str) -> list[Job]:
+    """The jobs that this very code has not finished, and the oracles that they need."""
+    waiting = [job for job in jobs if not is_done(job, commit)]
+    needed = {job.oracle for job in waiting}
+    return [job for job in jobs if job in waiting or (job.folder in needed and not has_networks(job.folder))]
+
+
+def has_networks(oracle: Path) -> bool:
+    return all((oracle / name).is_file() for name in NETWORKS)
+
+
+def discard_networks(oracle: Path) -> None:
+    """Remove an oracle's whole networks, some gigabytes; its tolerances stay."""
+    for name in NETWORKS:
+        (oracle / name).unlink(missing_ok=True)
+
+
 def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
     """Run what is not done yet; return the jobs that failed, and the peak of memory in bytes.
 
     Raises:
         KeyboardInterrupt: the user stopped it; finished jobs are kept, and a training run goes on from its last state.
     """
-    commit = current_commit()
-    waiting = [job for job in jobs if not is_done(job, commit)]
+    waiting = unfinished(jobs, current_commit())
     if len(waiting) < len(jobs):
         log(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done already")
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -81,6 +98,8 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
                 failed.append(job)
                 log(f"{job.title} failed; its output is in {_log_of(job)}, which ends:\n{_tail(_log_of(job))}")
             spent, planned = spent + time.monotonic() - started, planned + job.seconds
+            if job.oracle and all(other.oracle != job.oracle for other in waiting[number:]):
+                discard_networks(job.oracle)
             progress.advance(bar)
     watch.stopped.set()
     return failed, watch.peak

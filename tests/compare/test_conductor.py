@@ -43,6 +43,26 @@ def test_a_job_is_done_once_finished_by_this_code(
     assert conductor.is_done(JOB, current_commit()) is done
 
 
+def test_an_oracles_networks_are_made_again_when_they_are_needed_and_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    oracle = Job("oracle", "oracle", "ladder", 1)
+    runs = [Job(backend, "parity", "ladder", 1, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
+    jobs, commit = [oracle, *runs], current_commit()
+    assert conductor.unfinished(jobs, commit) == jobs
+    write_record(oracle.folder, finished(oracle))
+    for name in conductor.NETWORKS:
+        (oracle.folder / name).touch()
+    assert conductor.unfinished(jobs, commit) == runs
+    for job in runs:
+        write_record(job.folder, finished(job))
+    conductor.discard_networks(oracle.folder)
+    assert conductor.unfinished(jobs, commit) == []
+    write_record(runs[1].folder, finished(runs[1], status="interrupted"))
+    assert conductor.unfinished(jobs, commit) == [oracle, runs[1]]
+
+
 def test_a_failed_job_is_reported_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

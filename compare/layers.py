@@ -14,7 +14,7 @@ from protocol.lint import IMAGE, LintRecord, Operation, Passage, Response
 
 @dataclass(frozen=True)
 class LintedLayer:
-    """``reads``: which halves of the maps below are read by each half of its own; empty in the first layer."""
+    """``reads``: which halves of the maps below are read by each half of its own; empty where that is not known."""
 
     name: str
     dense: bool
@@ -92,7 +92,8 @@ def _reads(record: LintRecord, members: list[int], below: list[int]) -> Iterator
         maps, groups = operation.shape_out[0], operation.groups
         entries = operation.shape_in[0] // groups if groups > 1 else prod(operation.shape_in)
         for passage in _into(record, index):
-            if passage.source not in starts:
+            # Where maps are not kept apart, it is not known which of them arrive.
+            if passage.source not in starts or passage.response is None:
                 continue
             source = record.operations[passage.source].shape_out[0]
             first, count = passage.maps

@@ -11,10 +11,16 @@ from protocol.lint import Ending, Reach, Response
 CLOSE = 1e-4  # relative; float32 and an approximate power stay within
 FITS = 1e-3  # of the logarithm of a norm's response
 LARGEST_WINDOW = 16
+NOTHING = 0.01  # a share of zeros
 
 
 def close(left: float, right: float, tolerance: float = CLOSE) -> bool:
     return abs(left - right) <= tolerance * max(abs(left), abs(right))
+
+
+def steady(response: Response) -> bool:
+    """Whether nothing is dropped at test, without which a single reading tells nothing."""
+    return response.lost_tested < NOTHING
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,11 @@ def norms_within_map(response: Response) -> bool | None:
 def dropout(response: Response) -> tuple[float, str] | None:
     """The share that is lost, and how the mean is kept; None where nothing is lost."""
     lost = response.lost
-    if lost < 0.01:
+    # What is lost whole is no dropout: batch normalisation takes the mean away, which here is all there is.
+    if not NOTHING < lost < 1 - NOTHING:
         return None
+    if not steady(response):
+        return lost, "on at test too"
     untouched = tanh(1) if nonlinearity(response) == "tanh" else 1.0
     ratio = response.tested / response.survivors if response.survivors else 0.0
     # A share of masks is known to about a percent.

@@ -39,10 +39,11 @@ def _sizes(found: list[LintedLayer]) -> Words:
         "strides": listed(_alike(str(w.stride) if w else "uneven" for w in layer.windows) for layer in convs),
         "padding": listed(_alike(padding(w.pad, w.end) if w else "uneven" for w in layer.windows) for layer in convs),
         "map sizes": listed(_alike(str(op.shape_out[1]) for op in layer.operations) for layer in convs),
-        "read one column": listed(layer.name for layer in found if layer.reads == OWN),
-        "read both columns": listed(layer.name for layer in found if layer.reads == BOTH),
         "layers with biases": listed(layer.name for layer in found if all(op.bias for op in layer.operations)),
     }
+    if all(layer.reads for layer in found[1:]):
+        words["read one column"] = listed(layer.name for layer in found if layer.reads == OWN)
+        words["read both columns"] = listed(layer.name for layer in found if layer.reads == BOTH)
     if dense:
         first = dense[0].operations[0]
         words["fc6's inputs"] = str(first.groups * prod(first.weight[1:]))
@@ -76,7 +77,9 @@ def _after(found: list[LintedLayer]) -> Words:
     """What follows the layers, ``found`` being all that another one reads."""
 
     def where(holds: Callable[[Response], bool | None]) -> list[LintedLayer]:
-        return [layer for layer in found if any(holds(response) for response in layer.responses)]
+        return [
+            layer for layer in found if any(holds(response) for response in filter(passages.steady, layer.responses))
+        ]
 
     def said(chosen: list[LintedLayer], say: Callable[[Response], str | None]) -> str:
         """What ``say`` makes of the chosen layers, those left out of which it makes nothing."""
@@ -84,9 +87,9 @@ def _after(found: list[LintedLayer]) -> Words:
         return each((name, value) for name, value in words if value)
 
     normed, pooled = where(passages.norms), where(passages.pools)
-    dropped = where(lambda response: passages.dropout(response) is not None)
+    dropped = [layer for layer in found if any(map(passages.dropout, layer.responses))]
     words = {
-        "nonlinearity": said(found, passages.nonlinearity),
+        "nonlinearity": said(found, _nonlinearity),
         "norm and ReLU": said(normed, _norm_and_relu),
         "norm and pooling": said(normed, _norm_and_pooling),
         "norm's window": said(normed, lambda response: str(passages.window_of(response.neighbours))),
@@ -101,12 +104,16 @@ def _after(found: list[LintedLayer]) -> Words:
         "dropout's share": said(dropped, _share),
         "dropout's scale": said(dropped, _scale),
     }
-    if any(layer.responses for layer in found):
+    if all(layer.responses for layer in found):
         words["norm after"] = listed(layer.name for layer in normed)
         words["norm within a map"] = listed(layer.name for layer in where(passages.norms_within_map))
         words["pooling after"] = listed(layer.name for layer in pooled)
         words["dropout after"] = listed(layer.name for layer in dropped)
     return words
+
+
+def _nonlinearity(response: Response) -> str | None:
+    return passages.nonlinearity(response) if passages.steady(response) else None
 
 
 def _norm_and_relu(response: Response) -> str | None:

@@ -91,7 +91,7 @@ class Response(_Strict):
     the map that far away has the same value), for a map within the first half of the maps, and for its last; distance
     0 is the map alone. ``opposed``: the next map has minus the value. ``reach``: rows that respond to a row.
     ``lost``, ``survivors``: the share of zeros in training when the source gives 1 everywhere, and the mean of the
-    rest; ``tested``: the mean at test.
+    rest; ``tested``, ``lost_tested``: the mean and the share of zeros at test.
     """
 
     curve: list[tuple[float, float]]
@@ -103,6 +103,7 @@ class Response(_Strict):
     lost: float
     survivors: float
     tested: float
+    lost_tested: float
 
 
 class Passage(_Strict):

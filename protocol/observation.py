@@ -171,6 +171,10 @@ class Prober:
 
     def passages(self) -> Iterator[Passage]:
         """Every passage there is, in the order of its source."""
+        # Training may change what test sees, as batch normalisation does, so it comes last.
+        yield from map(self._trained, list(self._tested()))
+
+    def _tested(self) -> Iterator[Passage]:
         for source in range(IMAGE, len(self.traced)):
             shape = self._shape(source)
             ramp = (0.5 + np.arange(prod(shape), dtype=np.float32) % 97 / 97).reshape(shape)
@@ -210,6 +214,9 @@ class Prober:
     def _passage(self, source: int, target: int, change: np.ndarray) -> Passage:
         """``change``: which entries of the target's input respond to the source at all."""
         by_map: np.ndarray = np.asarray(change.reshape(len(change), -1).any(axis=1))
+        if change.ndim == 1 and len(change) == self._shape(source)[0]:
+            # As many as the source has are its own, though dropout that goes on at test hides some.
+            by_map[:] = True
         first, last = _span(by_map)
         rows = (0, 1) if change.ndim < 3 else _span(np.asarray(change.any(axis=(0, 2))))
         passage = Passage(
@@ -266,9 +273,7 @@ class Prober:
         read = [_middle(arrived) for arrived in self._read(passage, asked, stimuli)]
         over: list[list[Paint]] = [[(last + step, None, LEVEL), (last, None, LEVEL)] for step in across]
         boundary = [_middle(arrived) for arrived in self._read(passage, last, over)]
-        ones = np.ones((SAMPLES, *self._shape(passage.source)), np.float32)
-        trained = self._maps(passage, ones, training=True).astype(np.float64)
-        kept = trained[trained != 0]
+        tested = self._maps(passage, self._ones(passage)).astype(np.float64)
         return Response(
             curve=list(zip(CURVE, read[: len(CURVE)], strict=True)),
             neighbours=list(zip(near, read[len(CURVE) : -1], strict=True)),
@@ -276,10 +281,25 @@ class Prober:
             opposed=read[-1],
             reach=self._reach(passage),
             places=self._places(passage, asked),
-            lost=1 - kept.size / trained.size,
-            survivors=float(kept.mean()) if kept.size else 0.0,
-            tested=float(self._maps(passage, ones[:1]).mean(dtype=np.float64)),
+            lost=0.0,
+            survivors=0.0,
+            tested=float(tested.mean()),
+            lost_tested=float((tested == 0).mean()),
         )
+
+    def _ones(self, passage: Passage) -> np.ndarray:
+        return np.ones((SAMPLES, *self._shape(passage.source)), np.float32)
+
+    def _trained(self, passage: Passage) -> Passage:
+        """The passage with what training loses in it."""
+        if passage.response is None:
+            return passage
+        trained = self._maps(passage, self._ones(passage), training=True).astype(np.float64)
+        kept = trained[trained != 0]
+        lost = 1 - kept.size / trained.size
+        survivors = float(kept.mean()) if kept.size else 0.0
+        response = passage.response.model_copy(update={"lost": lost, "survivors": survivors})
+        return passage.model_copy(update={"response": response})
 
     def _places(self, passage: Passage, asked: int) -> Places | None:
         shape = self._shape(passage.source)

@@ -126,6 +126,23 @@ deviant = SimpleNamespace(
 )
 
 
+def batch_norm() -> nn.Module:
+    """A batch normalisation where others have a response norm: its parameters belong to no layer."""
+    first, *rest = plain()
+    return nn.Sequential(first, nn.BatchNorm2d(96), *rest)
+
+
+class AlwaysDropping(nn.Module):
+    """Dropout by a function that nobody told of the test."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x)
+
+
+def always_dropping() -> nn.Module:
+    return nn.Sequential(*(AlwaysDropping() if isinstance(layer, nn.Dropout) else layer for layer in plain()))
+
+
 class Branches(nn.Module):
     """The paper's two columns as two branches of their own, in functions rather than layers."""
 

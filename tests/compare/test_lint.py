@@ -158,6 +158,19 @@ def test_parameters_outside_the_layers_are_told(paper: LintRecord) -> None:
     assert (found.verdict, found.found) == (BROKEN, "60,965,224, 7 of them in none of the layers")
 
 
+def test_a_passage_that_could_not_be_asked_leaves_what_depends_on_it_unseen(paper: LintRecord) -> None:
+    passages = [p.model_copy(update={"response": None}) if p.source == 0 else p for p in paper.passages]
+    unseen = {f.fact for f in judge(paper.model_copy(update={"passages": passages})) if f.verdict != KEPT}
+    assert unseen == {
+        "read one column",
+        "read both columns",
+        "norm after",
+        "norm within a map",
+        "pooling after",
+        "dropout after",
+    }
+
+
 def test_layers_follow_from_the_passages_not_from_the_order(paper: LintRecord) -> None:
     assert [layer.name for layer in layers(paper)] == "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8".split()
 
@@ -210,6 +223,7 @@ def response(**changes: object) -> Response:
         "lost": 0.0,
         "survivors": 1.0,
         "tested": 1.0,
+        "lost_tested": 0.0,
     }
     return Response.model_validate({**fields, **changes})
 
@@ -257,6 +271,11 @@ def test_two_norms_are_not_taken_for_one() -> None:
 )
 def test_dropouts_scale_is_told_from_both_sides(survivors: float, tested: float, scale: str) -> None:
     assert passages.dropout(response(lost=0.503, survivors=survivors, tested=tested)) == (0.503, scale)
+
+
+def test_dropout_that_never_ends_is_told_from_a_layer_that_gives_nothing() -> None:
+    assert passages.dropout(response(lost=0.5, survivors=2.0, lost_tested=0.5)) == (0.5, "on at test too")
+    assert passages.dropout(response(lost=1.0, survivors=0.0)) is None
 
 
 def test_what_changes_nothing_is_no_norm_no_pooling_and_no_dropout() -> None:

@@ -17,6 +17,8 @@ KNOWN = {
     "own": ({}, "two_column"),
     "own_chm": (CHM_145, "chm-145"),
     "own_owt": (OWT, "owt"),
+    "batch_norm": (NO_NORM | {"parameters": "60,965,416, 192 of them in none of the layers"}, "two_column"),
+    "always_dropping": (NO_NORM | {"dropout's scale": "on at test too"}, "two_column"),
     "caffe": (CAFFE, "caffe"),
     "caffenet": (CAFFENET, "caffe"),
 }

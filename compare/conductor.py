@@ -1,4 +1,4 @@
-"""Carry out a profile's jobs one after the other, each in its backend's own environment, and keep what is finished."""
+"""Carry out a profile's jobs, each in its backend's own environment, and keep what is finished."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ from protocol.request import RUNS
 
 LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
-WATCH_EVERY = 0.5  # seconds
+WATCH_EVERY, POLL = 0.5, 0.1  # seconds
+AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
@@ -70,37 +71,110 @@ def discard_networks(oracle: Path) -> None:
         (oracle / name).unlink(missing_ok=True)
 
 
+@dataclass
+class Running:
+    """A job under way."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls, job: Job, interpreter: str, data: Path) -> "Running":
+        """Start the job; its output goes to its log."""
+        command = [interpreter, "-m", MODULES[job.backend], *job.arguments, "--data", str(data)]
+        with _log_of(job).open("w") as output:
+            environment = {**os.environ, **job.environment}
+            return cls(job, subprocess.Popen(command, stdout=output, stderr=output, env=environment))
+
+    def stop(self) -> None:
+        """After an interrupt, which the terminal has sent to the job as well: let it put its record in order."""
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+@dataclass
+class Queue:
+    """Jobs in order. ``AT_ONCE`` run beside each other, but what is timed runs alone, and the oracle comes first."""
+
+    waiting: list[Job]
+    running: list[Running] = field(default_factory=list)
+
+    def next(self) -> Job | None:
+        """Take the job that can start now, if one can."""
+        under_way = [other.job for other in self.running]
+        if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
+            return None
+        unfinished = {job.folder for job in (*self.waiting, *under_way)}
+        for job in self.waiting:
+            if job.timed and under_way:
+                # Nothing that comes later overtakes it, or it would never be alone.
+                return None
+            if job.oracle not in unfinished:
+                self.waiting.remove(job)
+                return job
+        return None
+
+    def ended(self) -> list[Running]:
+        """Take out those that have ended."""
+        found = [job for job in self.running if job.process.poll() is not None]
+        self.running = [job for job in self.running if job not in found]
+        return found
+
+    def seconds(self) -> float:
+        """The usual length of what is left, one after the other."""
+        return sum(job.seconds for job in (*self.waiting, *(other.job for other in self.running)))
+
+    def needs(self, oracle: Path) -> bool:
+        return any(job.oracle == oracle for job in (*self.waiting, *(other.job for other in self.running)))
+
+
 def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
     """Run what is not done yet; return the jobs that failed, and the peak of memory in bytes.
 
     Raises:
         KeyboardInterrupt: the user stopped it; finished jobs are kept, and a training run goes on from its last state.
     """
-    waiting = unfinished(jobs, current_commit())
-    if len(waiting) < len(jobs):
-        log(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are done already")
+    queue = Queue(unfinished(jobs, current_commit()))
+    total = len(queue.waiting)
+    if total < len(jobs):
+        log(f"{len(jobs) - total} of {len(jobs)} jobs are done already")
     LOGS.mkdir(parents=True, exist_ok=True)
     failed: list[Job] = []
-    spent = planned = 0.0
+    planned, started = queue.seconds(), time.monotonic()
     watch = Watch()
     watch.start()
-    with _display(len(waiting)) as progress:
-        bar = progress.add_task("", total=len(waiting))
-        for number, job in enumerate(waiting, start=1):
-            left = sum(other.seconds for other in waiting[number - 1 :])
+    with _display(total) as progress:
+        bar = progress.add_task("", total=total)
+
+        def announce(job: Job) -> None:
+            done = planned - queue.seconds()
             # Jobs so far say how fast this machine is against the usual one.
-            pace = spent / planned if planned else 1.0
-            progress.update(bar, description=f"{job.title}, about {max(1, round(left * pace / 60))} min left")
+            pace = (time.monotonic() - started) / done if done else 1 / AT_ONCE
+            left = f"about {max(1, round(queue.seconds() * pace / 60))} min left"
+            progress.update(bar, description=f"{', '.join(other.job.title for other in queue.running)}; {left}")
             if not progress.console.is_terminal:
-                log(f"[{number}/{len(waiting)}] {job.title}; about {max(1, round(left * pace / 60))} min left")
-            started = time.monotonic()
-            if not _run(job, interpreters[job.backend], data):
-                failed.append(job)
-                log(f"{job.title} failed; its output is in {_log_of(job)}, which ends:\n{_tail(_log_of(job))}")
-            spent, planned = spent + time.monotonic() - started, planned + job.seconds
-            if job.oracle and all(other.oracle != job.oracle for other in waiting[number:]):
-                discard_networks(job.oracle)
-            progress.advance(bar)
+                log(f"[{total - len(queue.waiting)}/{total}] {job.title}; {left}")
+
+        try:
+            while queue.waiting or queue.running:
+                while job := queue.next():
+                    queue.running.append(Running.start(job, interpreters[job.backend], data))
+                    announce(job)
+                time.sleep(POLL)
+                for ended in queue.ended():
+                    job = ended.job
+                    if ended.process.returncode:
+                        failed.append(job)
+                        log(f"{job.title} failed; its output is in {_log_of(job)}, which ends:\n{_tail(_log_of(job))}")
+                    if job.oracle and not queue.needs(job.oracle):
+                        discard_networks(job.oracle)
+                    progress.advance(bar)
+        except KeyboardInterrupt:
+            for left_over in queue.running:
+                left_over.stop()
+            raise
     watch.stopped.set()
     return failed, watch.peak
 
@@ -117,22 +191,6 @@ def _log_of(job: Job) -> Path:
 
 def _tail(path: Path, lines: int = 5) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _run(job: Job, interpreter: str, data: Path) -> bool:
-    """Whether the job ended well; its output goes to its log."""
-    command = [interpreter, "-m", MODULES[job.backend], *job.arguments, "--data", str(data)]
-    with _log_of(job).open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **job.environment})
-        try:
-            return process.wait() == 0
-        except KeyboardInterrupt:
-            # The terminal has sent the interrupt to the job as well; give it time to put its record in order.
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
 
 
 def interpreters_of(gluon: Path | None, deepspeed: Path | None) -> dict[str, str]:

@@ -12,7 +12,8 @@ unit roundoff for each layer, since each rounds its result:
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. To the above is added
               how far a float64 run is led that makes every choice the other way that rounding could tip. Which layer's
-              tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps and weights
+              tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps, weights
+              and later losses
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
@@ -21,6 +22,7 @@ Weights at step 0, images and labels are given to a network, not computed by it,
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,23 +153,37 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
     """By reading and quantity: how far a correct network may be from float64."""
     start = experiment.weights()
     floor = len(experiment.network.layers) * FP32_UNIT
-    bounds: dict[str, dict[str, float]] = {}
-    for reading, imposed in (("imposed", truth.choices), ("free", None)):
-        largest: dict[str, float] = {}
-        for seed in range(PERTURBATIONS):
-            other = observe(experiment, np.float32, perturbation=seed, imposed=imposed)
-            for name, found in probe.distances(other.seen, truth.seen.items(), start, imposed=False).items():
-                largest[name] = max(largest.get(name, 0.0), found.difference)
-        bounds[reading] = {name: max(SAFETY * value, floor) for name, value in largest.items()}
-    contrary = observe(experiment, np.float64, margins=margins_of(experiment, truth, bounds["imposed"]))
-    for name, jump in probe.distances(contrary.seen, truth.seen.items(), start, imposed=False).items():
-        bounds["free"][name] += TIE_SAFETY * jump.difference
-    _share_bounds(bounds["free"])
-    bounds["fp64"] = {name: value * FP64_UNIT_RATIO for name, value in bounds["imposed"].items()}
+
+    def distances(other: OracleRun) -> dict[str, float]:
+        found = probe.distances(other.seen, truth.seen.items(), start, imposed=False)
+        return {name: apart.difference for name, apart in found.items()}
+
+    def perturbed_run(seed: int) -> dict[str, float]:
+        return distances(observe(experiment, np.float32, perturbation=seed, imposed=truth.choices))
+
+    # numpy lets go of the interpreter while it computes, so two runs keep two cores busy.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        runs = list(pool.map(perturbed_run, range(PERTURBATIONS)))
+    imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in truth.seen}
+    jumps = distances(observe(experiment, np.float64, margins=margins_of(experiment, truth, imposed)))
+    free = {
+        name: bound + (ENVELOPE_SAFETY if _late(name) else TIE_SAFETY) * jumps[name] for name, bound in imposed.items()
+    }
+    _share_bounds(free)
+    bounds = {
+        "fp64": {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()},
+        "imposed": imposed,
+        "free": free,
+    }
     return {
         reading: {name: 0.0 if name.partition(".")[0] in GIVEN else bound for name, bound in own.items()}
         for reading, own in bounds.items()
     }
+
+
+def _late(quantity: str) -> bool:
+    """Whether it is seen after the first update, from where on training amplifies what it rests on."""
+    return quantity.startswith(("loss.", "weight.", "test.")) and quantity not in ("loss.0", "test.start")
 
 
 def margins_of(experiment: Experiment, truth: OracleRun, bounds: dict[str, float]) -> dict[str, float]:
@@ -191,10 +207,10 @@ def _share_bounds(bounds: dict[str, float]) -> None:
     fc8 has no ReLU above it, so no choice reaches its gradient at step 0 or what follows from it; nor do choices move
     the logits by a jump.
     """
-    beyond = ("gradient.fc8.", "step.fc8.")
-    for kind in ("gradient.", "step.", "weight."):
+    beyond = ("gradient.fc8.", "step.fc8.", "loss.0")
+    for kind in ("gradient.", "step.", "weight.", "loss."):
         reached = [name for name in bounds if name.startswith(kind) and not name.startswith(beyond)]
-        bounds.update(dict.fromkeys(reached, max(bounds[name] for name in reached)))
+        bounds.update(dict.fromkeys(reached, max((bounds[name] for name in reached), default=0.0)))
 
 
 def losses(experiment: Experiment, steps: int, dtype: type, perturbation: int = 0) -> list[float]:
@@ -223,7 +239,7 @@ def write(request: Request, experiment: Experiment) -> None:
     case = request.case.name
     log(f"oracle {case}: {experiment.total_steps} steps in float64")
     truth = observe(experiment, np.float64)
-    log(f"oracle {case}: {2 * PERTURBATIONS} perturbed runs in float32, for the tolerances")
+    log(f"oracle {case}: {PERTURBATIONS} perturbed runs in float32 and one with ties tipped, for the tolerances")
     bounds = tolerances(experiment, truth)
     request.out.mkdir(parents=True, exist_ok=True)
     probe.save_tensors(request.out / "tensors.safetensors", truth.seen)

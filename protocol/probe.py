@@ -69,11 +69,17 @@ def centred(values: np.ndarray) -> np.ndarray:
 
 def distance(value: np.ndarray, expected: np.ndarray, scale: float | None = None) -> Distance:
     """Norm of the difference relative to ``scale``, by default the norm of ``expected``."""
-    difference = value.astype(np.float64) - expected
-    size = float(np.linalg.norm(expected)) if scale is None else scale
-    norm = float(np.linalg.norm(difference))
+    # Whole networks are compared: one temporary, and norms by the BLAS.
+    difference = np.subtract(value, expected, dtype=np.float64)
+    size = _norm(expected) if scale is None else scale
+    norm = _norm(difference)
     relative = norm / size if size > 0 else float(norm > 0)
-    return Distance(_finite(relative), _largest(np.abs(difference)).where)
+    return Distance(_finite(relative), _largest(np.abs(difference, out=difference)).where)
+
+
+def _norm(values: np.ndarray) -> float:
+    flat = values.astype(np.float64, copy=False).ravel()
+    return float(flat @ flat) ** 0.5
 
 
 def _largest(apart: np.ndarray) -> Distance:
@@ -112,7 +118,7 @@ def distances(
         elif kind in ("logits", "test"):
             found[name] = distance(centred(value), centred(truth))
         elif kind == "weight":
-            found[name] = distance(value, truth, float(np.linalg.norm(truth - start[rest])))
+            found[name] = distance(value, truth, _norm(np.subtract(truth, start[rest], dtype=np.float64)))
         else:
             found[name] = distance(value, truth)
     return found

@@ -32,6 +32,11 @@ class Job:
     label: str = ""
 
     @property
+    def timed(self) -> bool:
+        """Whether its speed is what it is run for."""
+        return self.verb == "bench"
+
+    @property
     def folder(self) -> Path:
         case = find_case(self.case, variant=self.variant, preset_name=self.preset)
         folder = default_folder(self.backend, case, self.placement, self.seed, "fp32")
@@ -78,8 +83,8 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     """The default profile: exact claims, parity, one trained network a backend, memory and speed at full size."""
     one_step, bench = ("--epochs", "1"), ("--steps", "10")
     jobs: list[Job] = []
-    for case in ("parity", "parity-paper"):
-        jobs += _parity(Job("oracle", "oracle", case, 60), backends, 30)
+    jobs += _parity(Job("oracle", "oracle", "ladder", 10), backends, 18)
+    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 20, "--readings", "imposed")
     for variant in ("merged", "half"):
         oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
         jobs += _parity(oracle, backends, 12, "--readings", "imposed")
@@ -120,13 +125,15 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
     """Every rung: all presets in all placements at small size, three of them at full size, trajectories, accuracy."""
     jobs: list[Job] = []
     for preset in PRESETS:
-        jobs += _parity(Job("oracle", "oracle", "ladder", 6, preset=preset), backends, 12)
-    full = [Job("oracle", "oracle", case, 60) for case in ("parity", "parity-paper")]
-    for oracle in (*full, replace(full[0], preset="chm-145")):
-        jobs += _parity(oracle, backends, 30)
+        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18)
+    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
+    smooth = ("--readings", "imposed,free")
+    jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, *smooth)
+    jobs += _parity(Job("oracle", "oracle", "parity", 90, preset="chm-145"), backends, 25, *smooth)
     # One step shows the other two readings at full size, and how much of the image is left in their logits.
     for preset in ("caffe", "notes"):
-        jobs += _parity(Job("oracle", "oracle", "parity", 20, preset=preset, extra=("--epochs", "1")), backends, 12)
+        oracle = Job("oracle", "oracle", "parity", 30, preset=preset, extra=("--epochs", "1"))
+        jobs += _parity(oracle, backends, 15, *smooth)
     jobs.append(Job("oracle", "envelope", "trajectory", 20))
     for backend in backends:
         jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]

@@ -176,10 +176,10 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     windows = np.stack([x[:, :, i : i + reach : step, j : j + reach : step] for i, j in corners])
     chosen = run.imposed[layer.name] if run.imposed else windows.argmax(axis=0).astype(np.uint8)
     if layer.name in run.margins:
-        first, second = np.argsort(-windows, axis=0)[:2]
-        highest = np.sort(windows, axis=0)[-2:]
-        tied = highest[1] - highest[0] <= run.margins[layer.name]
-        chosen = np.where(tied, second, first).astype(np.uint8)
+        others = windows.copy()
+        np.put_along_axis(others, chosen[None].astype(np.intp), -np.inf, axis=0)
+        tied = windows.max(axis=0) - others.max(axis=0) <= run.margins[layer.name]
+        chosen = np.where(tied, others.argmax(axis=0), chosen).astype(np.uint8)
     run.choices[layer.name] = chosen
     out = np.take_along_axis(windows, chosen[None].astype(np.intp), axis=0)[0]
 

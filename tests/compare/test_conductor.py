@@ -63,6 +63,41 @@ def test_an_oracles_networks_are_made_again_when_they_are_needed_and_gone(
     assert conductor.unfinished(jobs, commit) == [oracle, runs[1]]
 
 
+def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
+    oracle = Job("oracle", "oracle", "ladder", 1)
+    parity = [Job(backend, "parity", "ladder", 1, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
+    train, after = Job("gluon", "train", "photos", 1), Job("deepspeed", "train", "photos", 1)
+    queue = conductor.Queue([oracle, *parity, train, JOB, after])
+
+    def start(expected: Job | None) -> None:
+        assert queue.next() == expected
+        if expected:
+            queue.running.append(conductor.Running(expected, subprocess.Popen(["true"])))
+
+    def end(job: Job) -> None:
+        queue.running = [other for other in queue.running if other.job != job]
+
+    start(oracle)
+    # The parity runs wait for the oracle; what is timed lets nobody overtake it.
+    start(train)
+    start(None)
+    end(train)
+    start(None)
+    end(oracle)
+    start(parity[0])
+    start(parity[1])
+    end(parity[0])
+    start(None)
+    assert queue.needs(oracle.folder)
+    end(parity[1])
+    assert not queue.needs(oracle.folder)
+    start(JOB)
+    start(None)
+    end(JOB)
+    start(after)
+    start(None)
+
+
 def test_a_failed_job_is_reported_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

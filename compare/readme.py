@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from compare import power, presets
 from compare.answers import answers
-from compare.report import facts, parity_sentence, summary
+from compare.report import facts, parity_sentence, speeds, summary
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.files import write_text
@@ -23,7 +24,9 @@ def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
     for name in COLUMNS:
         if not (audit / f"{name}.csv").is_file():
             raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
-    return {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
+    found = {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
+    # "none" is a mistake's name there.
+    return found | {"power": power.read(audit)}
 
 
 def block(audit: Path) -> str:
@@ -33,11 +36,21 @@ def block(audit: Path) -> str:
         f"**{summary(tables)}** {parity_sentence(tables['parity'])} The whole table: "
         f"[{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
+        f"{power.sentence(tables['power'])} A tolerance is what float32 costs the float64 oracle, measured.",
         "\n".join(f"- {line}" for line in facts(tables)),
+        _speeds(tables),
+        "At the start of training, under each reading of the recipe:",
+        "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
         "## The questions",
         *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
     ]
     return "\n\n".join(found) + "\n\n"
+
+
+def _speeds(tables: dict[str, pd.DataFrame]) -> str:
+    heads = ("backend", "placement", "variant", "batch", "threads a device", "images/s, measured", "days to train")
+    lines = [heads, ["---"] * len(heads), *(row.values() for row in speeds(tables))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_block(readme: str, text: str) -> str:

@@ -79,11 +79,6 @@ def facts(tables: dict[str, pd.DataFrame]) -> list[str]:
             f"{row['backend']} recognises {row['accuracy']:.1%} of the photographs' test crops; from colour statistics alone "
             f"a linear classifier recognises {row['linear']:.1%} and a forest {row['forest']:.1%}."
         )
-    for row in tables["scaling"][tables["scaling"]["source"] == "measured"].to_dict("records"):
-        lines.append(
-            f"{row['backend']}, {row['placement']}, {row['variant']}, batch {row['batch']}, {int(row['threads'])} thread(s) a device: "
-            f"{row['images_per_second']:.1f} images/s measured, {row['days']:.0f} days for the paper's training."
-        )
     for row in tables["scaling"][tables["scaling"]["source"] == "modelled"].to_dict("records"):
         lines.append(
             f"Two GTX 580 have to sustain {row['images_per_second']:.0f} images/s to train in {row['days']:.0f} days (modelled)."
@@ -91,6 +86,23 @@ def facts(tables: dict[str, pd.DataFrame]) -> list[str]:
     for batch, group in tables["stages"].groupby("batch"):
         lines.append(f"Pipeline stages, batch {batch}: the slower does {group['share'].max():.1%} of the compute time.")
     return lines
+
+
+def speeds(tables: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """Images a second as measured, and what they come to, in words."""
+    measured = tables["scaling"][tables["scaling"]["source"] == "measured"]
+    return [
+        {
+            "backend": row["backend"],
+            "placement": row["placement"],
+            "variant": row["variant"],
+            "batch": str(int(row["batch"])),
+            "threads": str(int(row["threads"])),
+            "speed": f"{row['images_per_second']:.1f}",
+            "days": f"{row['days']:.0f}",
+        }
+        for row in measured.to_dict("records")
+    ]
 
 
 def surroundings(runs: Runs) -> list[str]:
@@ -134,6 +146,7 @@ def write(
         "presets": tables["presets"].to_dict("records"),
         "preset_sentences": presets.sentences(tables["signal"], tables["first_steps"]),
         "facts": facts(tables),
+        "speeds": speeds(tables),
         "surroundings": surroundings(runs),
         "figures": [
             {

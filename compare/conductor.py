@@ -21,6 +21,7 @@ LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
 WATCH_EVERY, POLL = 0.5, 0.1  # seconds
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
+MEMORY = 7.5  # GiB that jobs beside each other may take together
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
@@ -96,7 +97,10 @@ class Running:
 
 @dataclass
 class Queue:
-    """Jobs in order. ``AT_ONCE`` run beside each other, but what is timed runs alone, and the oracle comes first."""
+    """Jobs in order. ``AT_ONCE`` run beside each other where memory allows it, but what is timed runs alone.
+
+    A job that is compared with the oracle waits for it.
+    """
 
     waiting: list[Job]
     running: list[Running] = field(default_factory=list)
@@ -107,11 +111,12 @@ class Queue:
         if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
             return None
         unfinished = {job.folder for job in (*self.waiting, *under_way)}
+        left = MEMORY - sum(job.gib for job in under_way)
         for job in self.waiting:
             if job.timed and under_way:
                 # Nothing that comes later overtakes it, or it would never be alone.
                 return None
-            if job.oracle not in unfinished:
+            if job.oracle not in unfinished and (job.gib <= left or not under_way):
                 self.waiting.remove(job)
                 return job
         return None

@@ -22,7 +22,6 @@ Weights at step 0, images and labels are given to a network, not computed by it,
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,9 +160,7 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
     def perturbed_run(seed: int) -> dict[str, float]:
         return distances(observe(experiment, np.float32, perturbation=seed, imposed=truth.choices))
 
-    # numpy lets go of the interpreter while it computes, so two runs keep two cores busy.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        runs = list(pool.map(perturbed_run, range(PERTURBATIONS)))
+    runs = [perturbed_run(seed) for seed in range(PERTURBATIONS)]
     imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in truth.seen}
     jumps = distances(observe(experiment, np.float64, margins=margins_of(experiment, truth, imposed)))
     free = {

@@ -37,6 +37,14 @@ class Job:
         return self.verb == "bench"
 
     @property
+    def gib(self) -> float:
+        """About how much memory it takes at the most."""
+        full = find_case(self.case).size == "full"
+        if self.backend == "oracle":
+            return 5.5 if full else 1.0
+        return 3.0 if full else 1.5
+
+    @property
     def folder(self) -> Path:
         case = find_case(self.case, variant=self.variant, preset_name=self.preset)
         folder = default_folder(self.backend, case, self.placement, self.seed, "fp32")

@@ -98,6 +98,16 @@ def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
     start(None)
 
 
+def test_two_oracles_of_whole_networks_are_not_in_memory_together() -> None:
+    first, second = Job("oracle", "oracle", "parity", 1), Job("oracle", "oracle", "parity-paper", 1)
+    small = Job("gluon", "train", "photos", 1)
+    queue = conductor.Queue([second, small], [conductor.Running(first, subprocess.Popen(["true"]))])
+    assert queue.next() == small
+    assert queue.next() is None
+    queue.running.clear()
+    assert queue.next() == second
+
+
 def test_a_failed_job_is_reported_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,7 +88,7 @@ class Trainee:
         """One update. Returns the pass it rests on, the logits and the loss."""
         experiment = self.experiment
         masks = dropout.masks(experiment.network, experiment.seed, step, 0, experiment.case.batch)
-        run = Pass(self.weights, masks, imposed, margins or {})
+        run = Pass(self.weights, masks, imposed, margins or {}, to_images=False)
         logits, backward = forward(experiment.network, self.images(step), run)
         loss, gradient = cross_entropy(logits, experiment.labels(experiment.samples(step)))
         backward(gradient)

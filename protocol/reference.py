@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm
 from paper.recipe import Preset
 
+PIECE = 1 << 16  # parameters updated at once
 Arrays = dict[str, np.ndarray]
 Backward = Callable[[np.ndarray], np.ndarray]
 
@@ -27,25 +28,28 @@ class Pass:
 
     ``masks``: which units dropout keeps, by layer, or None at test. ``imposed``: choices to keep to. ``choices``:
     those made, by layer: ReLU's signs as bool like its output, pooling's place within the window as uint8. ``margins``:
-    by layer, how near a choice must be to the other to be made the other way.
+    by layer, how near a choice must be to the other to be made the other way. ``to_images``: whether the backward pass
+    goes on through the first layer, which training has no use for.
     """
 
     weights: Arrays
     masks: Arrays | None = None
     imposed: Arrays | None = None
     margins: dict[str, float] = field(default_factory=dict)
+    to_images: bool = True
     choices: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
     activations: Arrays = field(default_factory=dict)
+    images: np.ndarray | None = None
 
 
 def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     """Logits (batch, classes) of ``images`` (batch, 3, rows, columns), and the function that takes their gradient.
 
-    That function fills ``run.gradients`` and returns the gradient by the images.
+    That function fills ``run.gradients`` and returns the gradient by the images, unless ``run.to_images`` is off.
     """
     steps: list[Backward] = []
-    values = images
+    values = run.images = images
     for layer in network:
         values, back = carry_out(layer, values, run)
         run.activations[layer.name] = values
@@ -84,6 +88,8 @@ def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
             flat[n] @ patches[n].transpose(0, 2, 1) for n in range(batch)
         ).reshape(weight.shape)
         run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=(0, 2, 3))
+        if not run.to_images and x is run.images:
+            return gradient
         spread = (matrix.transpose(0, 2, 1) @ flat).reshape(batch, x.shape[1], size, size, rows, rows)
         total = np.zeros_like(padded)
         reach = (rows - 1) * step + 1
@@ -223,11 +229,14 @@ def update(weights: Arrays, momentum: Arrays, gradients: Arrays, preset: Preset,
         is_bias = name.endswith(".bias")
         own = rate * (preset.bias_rate if is_bias else 1.0)
         decay = preset.decay if preset.bias_decay or not is_bias else 0.0
-        velocity = momentum[name]
-        velocity *= preset.momentum
-        velocity -= own * decay * weights[name]
-        velocity -= own * gradient
-        weights[name] += velocity
+        # Piece by piece, so that what is in between stays in the cache.
+        flat = [values.reshape(-1) for values in (momentum[name], weights[name], gradient)]
+        for start in range(0, flat[0].size, PIECE):
+            velocity, weight, slope = (values[start : start + PIECE] for values in flat)
+            velocity *= preset.momentum
+            velocity -= own * decay * weight
+            velocity -= own * slope
+            weight += velocity
 
 
 def flat_places(layer: Pool, chosen: np.ndarray) -> np.ndarray:

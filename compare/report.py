@@ -45,11 +45,10 @@ def each_quantity(parity: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def worst_by_rung(parity: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each rung and run with its worst quantity, lowest rung first."""
+    """Each rung of each backend's placement, over all cases, with its worst quantity; lowest rung first."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in each_quantity(parity):
-        key = tuple(row[name] for name in ("rung", "left", "case", "variant", "preset"))
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((row["rung"], row["left"]), []).append(row)
     found = []
     for _, group in sorted(groups.items(), key=lambda item: RUNGS.index(item[0][0])):
         worst = max(group, key=lambda row: row["worst"])

@@ -269,3 +269,14 @@ def test_biases_have_their_own_rate_and_decay_where_the_preset_says_so() -> None
         weights, momentum = {"a.bias": np.array([2.0])}, {"a.bias": np.array([0.0])}
         update(weights, momentum, {"a.bias": np.array([3.0])}, PRESETS[name], 0.1)
         assert momentum["a.bias"][0] == pytest.approx(expected, rel=1e-15)
+
+
+def test_training_may_stop_short_of_the_images_and_loses_no_gradient() -> None:
+    table = network("two_column", PRESETS["paper"], "tiny", 20)
+    weights = initial_weights(table, initial_deviations(table, table, PRESETS["paper"]), PRESETS["paper"], 0)
+    images = np.random.default_rng(1).normal(0, 60, (2, *table.input_shape))
+    runs = [Pass(weights, dropout.masks(table, 0, 0, 0, 2), to_images=to_images) for to_images in (True, False)]
+    for run in runs:
+        logits, backward = forward(table, images, run)
+        backward(cross_entropy(logits, np.array([3, 4]))[1])
+    assert all(np.array_equal(value, runs[1].gradients[name]) for name, value in runs[0].gradients.items())

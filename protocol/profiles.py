@@ -69,8 +69,10 @@ class Job:
         return " ".join(filter(None, words))
 
 
-def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, *extra: str) -> list[Job]:
-    """The oracle, and every placement of every backend after it."""
+def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, readings: str = "") -> list[Job]:
+    """The oracle, and every placement of every backend after it; ``readings``: not all of them."""
+    chosen = ("--readings", readings) if readings else ()
+    label = f"-{readings.replace(',', '-')}" if readings else ""
     jobs = [oracle]
     for backend in backends:
         for placement in TWINS[backend]:
@@ -78,7 +80,7 @@ def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, *extra: str) -
             if placement == "columns" and not placement_suits(network):
                 continue
             own = replace(oracle, backend=backend, verb="parity", placement=placement, oracle=oracle.folder)
-            jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *extra)))
+            jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *chosen), label=label))
     return jobs
 
 
@@ -92,10 +94,10 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     one_step, bench = ("--epochs", "1"), ("--steps", "10")
     jobs: list[Job] = []
     jobs += _parity(Job("oracle", "oracle", "ladder", 10), backends, 18)
-    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 20, "--readings", "imposed")
+    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 20, "imposed")
     for variant in ("merged", "half"):
         oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
-        jobs += _parity(oracle, backends, 12, "--readings", "imposed")
+        jobs += _parity(oracle, backends, 12, "imposed")
     jobs.append(Job("oracle", "envelope", "photos", 90))
     for backend in backends:
         jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
@@ -135,13 +137,11 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
     for preset in PRESETS:
         jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18)
     jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
-    smooth = ("--readings", "imposed,free")
-    jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, *smooth)
-    jobs += _parity(Job("oracle", "oracle", "parity", 90, preset="chm-145"), backends, 25, *smooth)
-    # One step shows the other two readings at full size, and how much of the image is left in their logits.
-    for preset in ("caffe", "notes"):
+    jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")
+    # One step shows the other readings at full size, and how much of the image is left in their logits.
+    for preset in ("chm-145", "caffe", "notes"):
         oracle = Job("oracle", "oracle", "parity", 30, preset=preset, extra=("--epochs", "1"))
-        jobs += _parity(oracle, backends, 15, *smooth)
+        jobs += _parity(oracle, backends, 15, "imposed,free")
     jobs.append(Job("oracle", "envelope", "trajectory", 20))
     for backend in backends:
         jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]

@@ -50,7 +50,7 @@ def training(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
 def parity(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     """Every quantity's difference as a share of its tolerance, by rung: all should be left of 1."""
     table = tables["parity"]
-    table = table[table["tolerance"] > 0].copy()
+    table = table[(table["tolerance"] > 0) & (table["rung"] != "draws")].copy()
     table["share"] = (table["difference"] / table["tolerance"]).clip(lower=1e-4)
     table["backend"] = table["left"].str.split().str[0]
     order = [rung for rung in RUNGS if (table["rung"] == rung).any()]

@@ -39,8 +39,8 @@ from protocol.request import Request
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
 # two correct ones differ by a factor of up to root 8; three deviations of scatter on top make about 8.
 SAFETY = 8.0
-# Fast kernels do not round their exponentials correctly: the gradient by the logits of MXNet's softmax loss was found 25
-# units off in norm on random logits.
+# Fast kernels do not round their exponentials correctly: the gradient by the logits of MXNet's softmax loss was found
+# 25 units off in norm on random logits.
 SOFTMAX_UNITS = 32
 # Tipping some of the ties and not the others may lead farther than tipping all.
 TIE_SAFETY = 2.0

@@ -1,7 +1,7 @@
 """Which environment runs which package.
 
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
-    nox -s ladder               is it one network? every rung, every reading of the recipe
+    nox -s ladder               is it one network? every rung but accuracy over seeds, every reading of the recipe
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
     nox -s tests                every environment's tests, the planted mistakes among them
     nox -s gluon -- VERB ...    python -m gluon_impl ...

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compare.load import Runs
+from compare.load import RunFolder, Runs
 from paper.architecture import Conv, Network, network
 from paper.recipe import ALL_MAPS, LAYERS, PRESETS, STANDARD_ORDER, Preset
 from protocol.probe import READINGS, centred
@@ -50,7 +50,7 @@ def signal(runs: Runs) -> list[dict[str, Any]]:
     return [row for run in runs.of("parity") if run.record.case["size"] == "full" for row in _signal(run)]
 
 
-def _signal(run: Any) -> Iterator[dict[str, Any]]:
+def _signal(run: RunFolder) -> Iterator[dict[str, Any]]:
     kept = run.tensors("probe")
     for reading in READINGS:
         logits = kept.get(f"{reading}.test.start")
@@ -89,9 +89,13 @@ def sentences(table: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     for preset, group in losses.groupby("preset", sort=False):
         ends = group[group["step"] > group["step"].max() - 32].groupby("backend")["loss"].mean()
         first = group[group["step"] == 0]["loss"].mean()
-        last = ", ".join(f"{loss:.2f} ({backend})" for backend, loss in ends.items())
+        last = ", ".join(f"{_amount(loss)} ({backend})" for backend, loss in ends.items())
         found.append(f"{preset}: the loss goes from {first:.2f} to {last} in {group['step'].max() + 1} steps.")
     return found
+
+
+def _amount(loss: float) -> str:
+    return f"{loss:.2f}" if np.isfinite(loss) else "no number: it diverges"
 
 
 def _span(low: float, high: float) -> str:

@@ -15,14 +15,14 @@ from safetensors.numpy import save_file
 from gluon_impl import feed
 from gluon_impl.evaluate import probabilities
 from gluon_impl.feed import Batch
-from gluon_impl.network import AlexNet
+from gluon_impl.network import AlexNet, CrossEntropy
 from gluon_impl.optimizer import Optimizer
 from gluon_impl.session import Session, open_session
 from protocol import evaluation, state
 from protocol.request import Request
 from protocol.run import Run, claimed, latest_state
 
-cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+cross_entropy = CrossEntropy()
 
 
 def train_step(

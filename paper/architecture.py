@@ -134,6 +134,11 @@ class Network:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
+    @property
+    def norm_spans_columns(self) -> bool:
+        """Whether a response norm reads maps of more than one column's run."""
+        return any(isinstance(layer, Norm) and layer.groups == 1 for layer in self.layers)
+
     def weighted(self) -> Iterator[Weighted]:
         return (layer for layer in self.layers if isinstance(layer, Weighted))
 

@@ -7,7 +7,7 @@
 
 A tolerance is ``SAFETY`` times the largest distance from float64 of the same network in float32, over several
 perturbations of the images by one unit in the last place, which make the roundings fall differently; and at least one
-unit roundoff for each layer, since each rounds its result, and for the softmax some more:
+unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. To the above is added
@@ -39,9 +39,6 @@ from protocol.request import Request
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
 # two correct ones differ by a factor of up to root 8; three deviations of scatter on top make about 8.
 SAFETY = 8.0
-# Fast kernels do not round their exponentials correctly: the gradient by the logits of MXNet's softmax loss was found
-# 25 units off in norm on random logits.
-SOFTMAX_UNITS = 32
 # Tipping some of the ties and not the others may lead farther than tipping all.
 TIE_SAFETY = 2.0
 PERTURBATIONS = 4
@@ -164,7 +161,7 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
         return distances(observe(experiment, np.float32, perturbation=seed, imposed=truth.choices))
 
     runs = [perturbed_run(seed) for seed in range(PERTURBATIONS)]
-    imposed = {name: max(SAFETY * max(run[name] for run in runs), floor + _softmax_floor(name)) for name in truth.seen}
+    imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in truth.seen}
     jumps = distances(observe(experiment, np.float64, margins=margins_of(experiment, truth, imposed)))
     free = {
         name: bound + (ENVELOPE_SAFETY if _late(name) else TIE_SAFETY) * jumps[name] for name, bound in imposed.items()
@@ -184,11 +181,6 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
 def _late(quantity: str) -> bool:
     """Whether it is seen after the first update, from where on training amplifies what it rests on."""
     return quantity.startswith(("loss.", "weight.", "test.")) and quantity not in ("loss.0", "test.start")
-
-
-def _softmax_floor(quantity: str) -> float:
-    """What a fast softmax adds to all that comes after the logits."""
-    return 0.0 if quantity.startswith(("forward.", "logits")) else SOFTMAX_UNITS * FP32_UNIT
 
 
 def margins_of(experiment: Experiment, truth: OracleRun, bounds: dict[str, float]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from paper.architecture import Network, Norm
 from paper.recipe import PRESETS
 from protocol.cases import find_case
 from protocol.request import default_folder
@@ -77,16 +76,11 @@ def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, readings: str 
     for backend in backends:
         for placement in TWINS[backend]:
             network = find_case(oracle.case, variant=oracle.variant, preset_name=oracle.preset).network()
-            if placement == "columns" and not placement_suits(network):
+            if placement == "columns" and (network.columns == 1 or network.norm_spans_columns):
                 continue
             own = replace(oracle, backend=backend, verb="parity", placement=placement, oracle=oracle.folder)
             jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *chosen), label=label))
     return jobs
-
-
-def placement_suits(network: Network) -> bool:
-    """Whether columns can lie on devices of their own: there are two, and no window spans them."""
-    return network.columns > 1 and all(layer.groups > 1 for layer in network if isinstance(layer, Norm))
 
 
 def quick(backends: tuple[str, ...]) -> list[Job]:

@@ -5,7 +5,10 @@ from collections.abc import Callable
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import autograd
 
+from gluon_impl.network import CrossEntropy
+from protocol.reference import cross_entropy
 from tests.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
 
 
@@ -26,3 +29,20 @@ def convolution(dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("operation", [product, dense, convolution])
 def test_the_error_is_that_of_float32(operation: Callable[[str], np.ndarray]) -> None:
     check_rounding(operation)
+
+
+@pytest.mark.parametrize(("dtype", "units"), [("float32", 4 * 2.0**-24), ("float64", 4 * 2.0**-53)])
+@pytest.mark.parametrize("size", [0.1, 1.0, 10.0])
+def test_the_loss_and_its_gradient_round_as_their_precision(size: float, dtype: str, units: float) -> None:
+    generator = np.random.default_rng(15)
+    logits = generator.normal(0, size, (16, 20)).astype(np.float32)
+    labels = generator.integers(0, 20, 16)
+    loss, gradient = cross_entropy(logits.astype(np.float64), labels)
+    given = mx.nd.array(logits, dtype=dtype)
+    given.attach_grad()
+    with autograd.record():
+        losses = CrossEntropy()(given, mx.nd.array(labels, dtype=dtype))
+    losses.backward()
+    assert losses.mean().asscalar() == pytest.approx(loss, rel=units)
+    found = given.grad.asnumpy().astype(np.float64) / len(labels)
+    assert np.linalg.norm(found - gradient) <= units * np.linalg.norm(gradient)

@@ -12,18 +12,9 @@ from deepspeed_impl.network import CountedDropout, Loss, Slice, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from paper.architecture import Layer, Weighted
 from tests.mistakes import shared
-from tests.mistakes.shared import MICRO_BATCH, around
+from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
-PLANTS = dict(shared.PLANTS)
 Compute = Callable[[torch.Tensor], torch.Tensor]
-
-
-def plants(name: str) -> Callable[[shared.Plant], shared.Plant]:
-    def keep(plant: shared.Plant) -> shared.Plant:
-        PLANTS[name] = plant
-        return plant
-
-    return keep
 
 
 def building(patch: pytest.MonkeyPatch, change: Callable[[Layer, Slice], nn.Module]) -> None:

@@ -13,18 +13,9 @@ from gluon_impl.optimizer import Optimizer, PaperSGD
 from paper.architecture import Layer, Weighted
 from protocol import dropout
 from tests.mistakes import shared
-from tests.mistakes.shared import MICRO_BATCH, around
+from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
-PLANTS = dict(shared.PLANTS)
 Compute = Callable[[Any, Any], Any]  # of the module F and an array
-
-
-def plants(name: str) -> Callable[[shared.Plant], shared.Plant]:
-    def keep(plant: shared.Plant) -> shared.Plant:
-        PLANTS[name] = plant
-        return plant
-
-    return keep
 
 
 def building(patch: pytest.MonkeyPatch, change: Callable[[Layer, Share], gluon.HybridBlock]) -> None:

@@ -29,6 +29,7 @@ from protocol.request import RUNS
 AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")
 POWER = Path("results/power")
+LINT = Path("results/lint")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
 WIDE = 150  # columns, where the output is not a terminal
@@ -103,7 +104,7 @@ def audit(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
-    keep(RUNS, STORES, POWER, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, LINT, REFERENCE.parent)
     regenerate(Path("README.md"), REFERENCE)
 
 

@@ -29,6 +29,9 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
     def says(claim: str) -> str:
         return f"**{verdicts.loc[claim, 'verdict']}**"
 
+    def in_float64(backend: str) -> str:
+        return verdicts.loc["notes-one-gpu", backend].split(" ")[0] or "an amount not measured"
+
     return [
         Answer(
             "Was the split only about memory?",
@@ -49,8 +52,8 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         Answer(
             "Can one GPU carry it, by parallel layers?",
             "Yes, exactly: local layers become grouped ones. In float64, after five updates, one device and two differ from "
-            f"the oracle by {verdicts.loc['notes-one-gpu', 'gluon'].split(' ')[0] or 'an amount not measured'} at most "
-            f"(claim notes-one-gpu: {says('notes-one-gpu')}).",
+            f"the oracle by {in_float64('gluon')} at most (gluon) and {in_float64('deepspeed')} (deepspeed; claim "
+            f"notes-one-gpu: {says('notes-one-gpu')}).",
             ("notes-one-gpu",),
         ),
         Answer(

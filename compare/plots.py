@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from compare.load import Runs
 from compare.parity import RUNGS
 from compare.scaling import PAPER_DAYS
+from paper.recipe import PRESETS
 
 PALETTE = {"gluon": "#0b6e99", "deepspeed": "#c8553d", "paper": "#555555"}
 KIND_COLOURS = {"parameters": "#31572c", "gradients": "#90a955", "momentum": "#ecf39e", "activations": "#f2a65a"}
@@ -60,7 +61,7 @@ def parity(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     )
     axes.axvline(1, color="0.3", linewidth=1)
     axes.set(xscale="log", xlabel="difference / tolerance (1 would fail; floor 0.0001)", ylabel="")
-    axes.legend(frameon=False, title="")
+    sns.move_legend(axes, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title="")
     return figure
 
 
@@ -160,8 +161,9 @@ def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     )
     for panel, backend in zip(axes[0], backends, strict=True):
         own = table[table["backend"] == backend]
-        sns.lineplot(own, x="step", y="smooth", hue="preset", ax=panel, palette="deep")
-        panel.set(title=backend, xlabel="step of 16 images", ylabel="training loss, mean of 16 steps")
+        sns.lineplot(own, x="step", y="smooth", hue="preset", hue_order=list(PRESETS), ax=panel, palette="deep")
+        # A reading that diverges leaves the frame at the top.
+        panel.set(title=backend, xlabel="step of 16 images", ylabel="training loss, mean of 16 steps", ylim=(0, 8))
         panel.legend(frameon=False, title="")
     return figure
 
@@ -169,7 +171,10 @@ def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
 FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]] = {
     "training": ("Loss and error of both backends on photographs, the same seed and samples.", training),
     "parity": ("Every quantity's distance from the oracle and between backends, as a share of its tolerance.", parity),
-    "recipes": ("The first steps of the full-size network under each reading of the recipe, on photographs.", recipes),
+    "recipes": (
+        "The full-size network's first steps, by reading of the recipe, on photographs; one that diverges leaves the frame.",
+        recipes,
+    ),
     "memory": ("Memory by kind and device: measured at batch 32; modelled at batch 128 against 3 GiB.", memory),
     "days": ("Days to train 90 passes over 1.2 million images, measured on this machine's processor.", days),
     "kernels": (

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +13,13 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from compare import audit
+from compare import lint as linting
 from compare.load import load_runs
 from compare.readme import BEGIN, END, block, read_tables, with_block
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
+from protocol.lint import read_lint
+from protocol.record import write_table
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = PROJECT / "results" / "reference"
@@ -35,6 +39,12 @@ def test_tables_follow_from_the_committed_records(name: str, rebuilt: dict[str, 
     tables.write(tmp_path, name, table.astype(object).where(table.notna(), None).to_dict("records"))
     committed, again = (pd.read_csv(path / f"{name}.csv") for path in (REFERENCE / "audit", tmp_path))
     assert_frame_equal(again, committed, check_exact=False, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kept", sorted(REFERENCE.glob("lint/*/*")), ids=lambda folder: folder.name)
+def test_lint_tables_follow_from_the_committed_records(kept: Path, tmp_path: Path) -> None:
+    write_table(tmp_path / "lint.csv", linting.COLUMNS, map(asdict, linting.judge(read_lint(kept))))
+    assert (tmp_path / "lint.csv").read_text() == (kept / "lint.csv").read_text()
 
 
 def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]
     "training": ("Loss and error of both backends on photographs, the same seed and samples.", training),
     "parity": ("Every quantity's distance from the oracle and between backends, as a share of its tolerance.", parity),
     "recipes": (
-        "The full-size network's first steps, by reading of the recipe, on photographs; one that diverges leaves the frame.",
+        "The full-size network's first steps, by reading of the recipe; one that diverges leaves the frame.",
         recipes,
     ),
     "memory": ("Memory by kind and device: measured at batch 32; modelled at batch 128 against 3 GiB.", memory),

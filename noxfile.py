@@ -56,7 +56,7 @@ def install(session: nox.Session, *extras: str) -> None:
 
 def python_of(session: nox.Session, environment: str) -> str:
     """The interpreter of the environment that the session called ``environment`` made."""
-    return str(Path(session.cache_dir).parent / environment / "bin" / "python")
+    return str(PROJECT / Path(session.cache_dir).parent / environment / "bin" / "python")
 
 
 @nox.session(name="env-gluon", python="3.11", default=False)

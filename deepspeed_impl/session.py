@@ -13,6 +13,7 @@ from deepspeed_impl import placement
 from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
+from deepspeed_impl.stopwatch import layer_seconds
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, surroundings
@@ -73,6 +74,9 @@ def open_session(
     batch = request.case.batch
     pipeline = placement.plan(experiment.network, request.placement, batch, request.micro_batch)
     micro = Slice(request.seed, pipeline.micro_batch, batch // pipeline.micro_batch)
+    if len(pipeline.stages) > 1:
+        seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
+        pipeline = placement.cut_evenly(experiment.network, micro.size, seconds)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(

@@ -10,9 +10,9 @@ from tests.backends import tiny
 from tests.commands import environment, rank_environment
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_every_cut_leads_to_the_same_weights(data: Path, count: int) -> None:
-    command = [sys.executable, "-m", "tests.deepspeed_impl.cut_everywhere", str(data), str(count)]
+@pytest.mark.parametrize(("precision", "count"), [("fp64", 1), ("fp64", 2), ("fp64", 4), ("fp32", 2)])
+def test_every_cut_leads_to_the_same_weights(data: Path, precision: str, count: int) -> None:
+    command = [sys.executable, "-m", "tests.deepspeed_impl.cut_everywhere", str(data), str(count), precision]
     ranks = [
         subprocess.Popen(
             command,

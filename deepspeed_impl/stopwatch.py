@@ -1,0 +1,65 @@
+"""What each layer's training costs on this machine, measured, so that the pipeline is cut where its work is even.
+
+How long a layer takes against another depends on the processor: its matrix unit, its caches, how many ranks share its
+memory. A cut chosen by operation counts alone is even on one machine and lopsided on the next.
+"""
+
+import time
+from collections.abc import Callable
+
+import deepspeed.comm as dist
+import torch
+from deepspeed.accelerator import get_accelerator
+
+from deepspeed_impl.network import Slice, Stage
+from deepspeed_impl.optimizer import PaperSGD
+from paper.architecture import Network
+from paper.recipe import Preset
+
+REPEATS = 8
+
+
+def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype) -> list[float]:
+    """Seconds that each layer adds to a step of ``micro.count`` micro-batches, the mean over all ranks.
+
+    All ranks measure all layers at the same time, as they will compute at the same time.
+    """
+    device = get_accelerator().current_device_name()
+    # Any values do, but zeros and denormals would take another time.
+    values = torch.randn(micro.size, *network.layers[0].shape_in, device=device, dtype=dtype)
+    dist.barrier()
+    found = []
+    for layer in network:
+        stage = Stage([layer], micro)
+        for parameter in stage.parameters():
+            torch.nn.init.normal_(parameter, std=0.01)
+        stage.to(device, dtype)
+        seconds, values = _measured(stage, PaperSGD(stage.canonical(), recipe), values, micro.count)
+        found.append(seconds)
+    mean = torch.tensor(found, dtype=torch.float64, device=device)
+    dist.all_reduce(mean)
+    return (mean / dist.get_world_size()).tolist()
+
+
+def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
+    """A step's seconds, and other values of the shape that ``stage`` sends on."""
+    sent = torch.randn_like(stage(values))
+
+    def passes() -> None:
+        stage(values).backward(sent)
+
+    passes()  # compiles, chooses algorithms, and makes the gradients that others are added to
+    took = count * _seconds(passes) + _seconds(optimizer.step)
+    return took, sent.requires_grad_()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The shortest time that ``work`` takes: the first few touch memory that training will have touched long before."""
+    accelerator, took = get_accelerator(), []
+    for _ in range(REPEATS):
+        accelerator.synchronize()
+        started = time.perf_counter()
+        work()
+        accelerator.synchronize()
+        took.append(time.perf_counter() - started)
+    return min(took)

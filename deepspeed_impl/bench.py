@@ -33,11 +33,11 @@ def bench(request: Request) -> None:
 def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All ranks' rows, on every rank."""
     experiment, engine = session.experiment, session.engine
-    device = session.record.devices[engine.stage_id]
+    device = session.device
     # The last step is watched for memory, which slows it, and not timed.
     last = min(experiment.total_steps, WARM_UP + (request.steps or 5) + 1) - 1
     batches = feed.training_batches(
-        experiment, range(last + 1), session.micro.size, session.dtype, first=engine.is_first_stage()
+        experiment, range(last + 1), session.micro, session.dtype, first=engine.is_first_stage()
     )
     clock = measure.Clock.around(engine)
     rows: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
     batch = next(batches)
     with measure.allocations() as peak:
         train_step(session, batch, experiment.rate(last))
-    gathered: list[Any] = [None] * engine.num_stages
+    gathered: list[Any] = [None] * dist.get_world_size()
     torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows))
     memory = [row for found, _ in gathered for row in found]
     return memory, [row for _, found in gathered for row in found]

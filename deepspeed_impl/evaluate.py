@@ -30,7 +30,7 @@ def predictor(session: Session) -> evaluation.Predict:
         else:
             logits = torch.empty(len(images), session.experiment.case.classes, dtype=session.dtype)
         logits = logits.to(engine.device)
-        dist.broadcast(logits, src=session.last_rank)
+        dist.broadcast(logits, src=session.keeper)
         return logits.cpu().numpy()
 
     return predict

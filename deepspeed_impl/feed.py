@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from deepspeed_impl.network import Slice
 from protocol.experiment import Experiment
 
 AHEAD = 2  # steps prepared beyond the one in use
@@ -24,14 +25,14 @@ def micro_batches(images: np.ndarray | None, labels: np.ndarray, size: int, dtyp
 
 
 def training_batches(
-    experiment: Experiment, steps: range, size: int, dtype: torch.dtype, *, first: bool
+    experiment: Experiment, steps: range, micro: Slice, dtype: torch.dtype, *, first: bool
 ) -> Iterator[list[Micro]]:
     """The micro-batches of each of ``steps``, a few steps prepared ahead; ``first``: this stage reads the images."""
 
     def prepare(step: int) -> list[Micro]:
-        samples = experiment.samples(step)
+        samples = experiment.samples(step)[micro.first : micro.first + micro.count * micro.size]
         images = experiment.images(step, samples) if first else None
-        return micro_batches(images, experiment.labels(samples), size, dtype)
+        return micro_batches(images, experiment.labels(samples), micro.size, dtype)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(prepare, step) for step in steps[:AHEAD]]

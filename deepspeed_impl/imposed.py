@@ -19,10 +19,9 @@ class Imposed(nn.Module):
         self.seen = 0
 
     def chosen(self) -> np.ndarray:
-        step, place = divmod(self.seen, self.micro.count)
+        step, places = self.micro.places(self.seen)
         self.seen += 1
-        whole = self.choices[f"{step}.{self.layer.name}"]
-        return whole[place * self.micro.size : (place + 1) * self.micro.size]
+        return self.choices[f"{step}.{self.layer.name}"][places, self.micro.share.slice(self.layer.shape_out[0])]
 
 
 class ImposedReLU(Imposed):

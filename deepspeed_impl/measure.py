@@ -80,6 +80,7 @@ def memory(session: Session, device: str, peak: int) -> list[dict[str, Any]]:
         network,
         session.micro.size,
         layers=session.pipeline.stages[stage],
+        devices=session.micro.share.count,
         in_flight=min(session.micro.count, session.engine.num_stages - stage),
     )
     held = sum(value.numel() * value.element_size() for value in session.stage.canonical().values())

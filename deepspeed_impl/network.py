@@ -1,9 +1,12 @@
 """The layer table carried out by torch modules, as pipeline stages.
 
-Each stage holds a run of whole layers, both columns of them, local layers as grouped convolutions:
+Each stage holds a run of whole layers:
 
     rank 0   conv1 ... pool2  -- activations -->   rank 1   conv3 ... fc8, loss
                               <-- gradients --
+
+Where a rank holds both columns, local layers are grouped convolutions; where it holds one, a crossing layer first
+gathers the others' maps.
 """
 
 from collections import OrderedDict
@@ -16,17 +19,30 @@ import torch
 from torch import nn
 
 from deepspeed_impl.response_norm import ResponseNorm
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm
+from deepspeed_impl.share import Crossing, Share, all_logits
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
+from paper.recipe import LAYERS
 from protocol import dropout
 
 
 @dataclass(frozen=True)
 class Slice:
-    """How a batch reaches a stage: ``count`` micro-batches of ``size``, whose dropout masks follow from ``seed``."""
+    """What a rank takes of a step: ``count`` micro-batches of ``size`` images, and a ``share`` of every layer's maps.
+
+    ``first``: its first image's place in the global batch. Dropout masks follow from ``seed`` and the images' places.
+    """
 
     seed: int
     size: int
     count: int
+    first: int = 0
+    share: Share = Share()
+
+    def places(self, seen: int) -> tuple[int, slice]:
+        """The step of the micro-batch numbered ``seen``, and its images' places in the global batch."""
+        step, place = divmod(seen, self.count)
+        start = self.first + place * self.size
+        return step, slice(start, start + self.size)
 
 
 MakeModule = Callable[[Layer, Slice], nn.Module]
@@ -34,13 +50,15 @@ MakeModule = Callable[[Layer, Slice], nn.Module]
 
 @singledispatch
 def make_module(layer: Layer, micro: Slice) -> nn.Module:
-    """The torch module that carries out ``layer``."""
+    """The torch module that carries out a rank's share of ``layer``."""
     raise TypeError(f"the DeepSpeed backend does not know {type(layer).__name__}")
 
 
 @make_module.register
 def _conv(layer: Conv, micro: Slice) -> nn.Module:
-    conv = nn.Conv2d(layer.shape_in[0], layer.shape_out[0], layer.kernel, layer.stride, layer.pad, groups=layer.groups)
+    groups = micro.share.groups(layer.groups)
+    inputs, maps = layer.weight_shape[1] * groups, layer.shape_out[0] // micro.share.count
+    conv = nn.Conv2d(inputs, maps, layer.kernel, layer.stride, layer.pad, groups=groups)
     if not layer.pad_end:
         return conv
     return nn.Sequential(nn.ZeroPad2d((0, layer.pad_end, 0, layer.pad_end)), conv)
@@ -63,8 +81,9 @@ class GroupedLinear(nn.Module):
 
 @make_module.register
 def _dense(layer: Dense, micro: Slice) -> nn.Module:
-    units, inputs = layer.weight_shape
-    linear = nn.Linear(inputs, units) if layer.groups == 1 else GroupedLinear(layer.groups, inputs, units)
+    groups, inputs = micro.share.groups(layer.groups), layer.weight_shape[1]
+    units = layer.shape_out[0] // micro.share.count
+    linear = nn.Linear(inputs, units) if groups == 1 else GroupedLinear(groups, inputs, units)
     return nn.Sequential(nn.Flatten(), linear)
 
 
@@ -75,7 +94,7 @@ def _activation(layer: Activation, micro: Slice) -> nn.Module:
 
 @make_module.register
 def _norm(layer: Norm, micro: Slice) -> nn.Module:
-    return ResponseNorm(layer)
+    return ResponseNorm(layer, micro.share.groups(layer.groups))
 
 
 class SpatialResponseNorm(nn.Module):
@@ -111,13 +130,13 @@ class CountedDropout(nn.Module):
         self.seen = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layer, micro = self.layer, self.micro
+        layer, units = self.layer, self.layer.shape_out[0]
         if not self.training:
             return x if layer.inverted else x * 0.5
-        step, place = divmod(self.seen, micro.count)
+        step, places = self.micro.places(self.seen)
         self.seen += 1
-        kept = dropout.keep(micro.seed, step, place * micro.size, len(x), int(layer.name[-1]), layer.shape_out[0])
-        mask = torch.from_numpy(kept).to(x.device, x.dtype)
+        kept = dropout.keep(self.micro.seed, step, places.start, len(x), int(layer.name[-1]), units)
+        mask = torch.from_numpy(kept[:, self.micro.share.slice(units)]).to(x.device, x.dtype)
         return x * mask * (2.0 if layer.inverted else 1.0)
 
 
@@ -127,11 +146,20 @@ def _dropout(layer: Dropout, micro: Slice) -> nn.Module:
 
 
 class Stage(nn.Sequential):
-    """A run of layers that one rank carries out, by the layers' names."""
+    """A run of layers that one rank carries out, or its share of them, by the layers' names."""
 
     def __init__(self, layers: Sequence[Layer], micro: Slice, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
-        self.layers = {layer.name: layer for layer in layers}
+        self.layers, self.share = {layer.name: layer for layer in layers}, micro.share
+        self.ends_network = layers[-1].name == LAYERS[-1]
+        if self.share.count > 1:
+            for layer in layers:
+                if isinstance(layer, Weighted) and layer.crosses:
+                    setattr(self, layer.name, nn.Sequential(Crossing(self.share), getattr(self, layer.name)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = super().forward(x)
+        return all_logits(x, self.share) if self.ends_network and self.share.count > 1 else x
 
     def canonical(self) -> dict[str, nn.Parameter]:
         """Canonical name -> parameter, of the layers that this stage holds."""
@@ -143,15 +171,16 @@ class Stage(nn.Sequential):
 
     @torch.no_grad()
     def load(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take over weights by canonical name.
+        """Take over weights by canonical name; a share takes its rows.
 
         Raises:
             ValueError: a tensor does not fit.
         """
         for name, parameter in self.canonical().items():
-            if tensors[name].shape != parameter.shape:
-                raise ValueError(f"{name} of shape {tensors[name].shape} does not fit a module's {parameter.shape}")
-            parameter.copy_(torch.from_numpy(tensors[name]))
+            part = self.share.part(tensors[name])
+            if part.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {part.shape} does not fit a module's {parameter.shape}")
+            parameter.copy_(torch.from_numpy(part))
 
     def count_from(self, step: int) -> None:
         """Let the dropout masks go on from ``step``."""

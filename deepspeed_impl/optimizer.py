@@ -7,6 +7,7 @@ inside. Hence an optimizer of our own, which DeepSpeed drives.
 import numpy as np
 import torch
 
+from deepspeed_impl.share import Share
 from paper.recipe import Preset
 
 
@@ -47,8 +48,8 @@ class PaperSGD(torch.optim.Optimizer):
         return {name: self.state[value]["velocity"].cpu().numpy() for name, value in self.parameters.items()}
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take over velocities by canonical name."""
+    def load(self, tensors: dict[str, np.ndarray], share: Share) -> None:
+        """Take over velocities by canonical name; a share takes its rows."""
         for name, parameter in self.parameters.items():
-            velocity = torch.from_numpy(tensors[f"momentum.{name}"])
+            velocity = torch.from_numpy(share.part(tensors[f"momentum.{name}"]))
             self.state[parameter]["velocity"] = velocity.to(parameter.device, parameter.dtype)

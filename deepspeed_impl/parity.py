@@ -47,18 +47,20 @@ def parity(request: Request) -> None:
 def observe(session: Session, reading: Reading) -> Arrays:
     """Train, and keep what :mod:`protocol.probe` names of this rank's layers."""
     experiment, engine = session.experiment, session.engine
-    seen = {f"start.{name}": value for name, value in weights(session.stage).items()}
+    share = session.micro.share
+    seen = {f"start.{name}": value for name, value in share.assemble(weights(session.stage)).items()}
     if not reading.imposed:
         seen["test.start"] = predictor(session)(experiment.images(0, experiment.samples(0)))
     steps = range(experiment.total_steps)
-    batches = feed.training_batches(experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage())
+    batches = feed.training_batches(experiment, steps, session.micro, session.dtype, first=engine.is_first_stage())
     for step, batch in zip(steps, batches, strict=True):
         with _watched(session, step, seen):
             loss, _ = train_step(session, batch, experiment.rate(step))
         seen[f"loss.{step}"] = loss.detach().cpu().numpy().reshape(1)
         if step == 0:
-            seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in weights(session.stage).items()}
-    seen |= {f"weight.{name}": value for name, value in weights(session.stage).items()}
+            moved = share.assemble(weights(session.stage))
+            seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in moved.items()}
+    seen |= {f"weight.{name}": value for name, value in share.assemble(weights(session.stage)).items()}
     if not reading.imposed:
         seen |= {f"test.{views}": probabilities(session, ten=views == 10) for views in (1, 10)}
     return seen
@@ -107,13 +109,21 @@ def _watched(session: Session, step: int, seen: Arrays) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-    seen |= {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
+    seen |= {name: _whole(session, name, torch.cat(values)).cpu().numpy() for name, values in parts.items()}
+
+
+def _whole(session: Session, name: str, value: torch.Tensor) -> torch.Tensor:
+    """What all columns and replicas saw of a quantity of which this rank saw its own maps and images."""
+    kind, columns = name.partition(".")[0], session.micro.share.columns
+    if kind == "gradient":
+        return columns.whole(value, 0)
+    return session.replicas.whole(columns.whole(value, 1) if kind == "forward" else value, 0)
 
 
 def _gathered(session: Session, run: Run, seen: Arrays) -> Arrays:
     """What all ranks have seen, on the keeper of the record; handed over through files beside it."""
     draft = state.draft_of(run.folder, 0)
-    if not session.keeps_record:
+    if session.keeps_stage and not session.keeps_record:
         state.write_shard(draft, session.engine.stage_id, seen)
     dist.barrier()
     if not session.keeps_record:

@@ -1,6 +1,11 @@
-"""How the network lies on ranks: pipeline stages, cut where their work is most even."""
+"""How the network lies on ranks: a grid of pipeline stages, columns and replicas.
+
+``stages`` are cut where their work is most even, ``columns`` are the paper's two (section 3.5), and each of
+``replicas`` takes its part of the batch.
+"""
 
 from dataclasses import dataclass
+from itertools import product
 from math import inf, prod
 
 from deepspeed.accelerator import get_accelerator
@@ -10,7 +15,28 @@ from paper.cost import layer_train_flops, weights
 from protocol.devices import parse
 from protocol.errors import Misuse
 
-PLACEMENTS = {"single": 1, "stages": 2}
+
+@dataclass(frozen=True)
+class Grid:
+    """How many stages, columns and replicas there are. Ranks count columns fastest, then replicas, then stages."""
+
+    stages: int = 1
+    columns: int = 1
+    replicas: int = 1
+
+    @property
+    def ranks(self) -> int:
+        return self.stages * self.columns * self.replicas
+
+    @property
+    def name(self) -> str:
+        """``single``, or what there are two of: ``stages``, ``stages-columns`` ..."""
+        several = [axis for axis in ("stages", "columns", "replicas") if getattr(self, axis) > 1]
+        return "-".join(several) or "single"
+
+
+GRIDS = {grid.name: grid for grid in (Grid(*counts) for counts in product((1, 2), repeat=3))}
+PLACEMENTS = {name: grid.ranks for name, grid in GRIDS.items()}
 # What else training costs, in floating-point operations done in about the same time: for each output (the response
 # norm goes over its maps several times), and for each weight in each micro-batch (read twice, and its gradient added to
 # what other micro-batches left). The micro-batch follows from these, on every machine the same, since the order in
@@ -59,13 +85,26 @@ def work(network: Network, layer: Layer, batch: int, micro_batch: int) -> float:
     return batch * per_image + (batch // micro_batch) * FLOPS_PER_WEIGHT * held
 
 
+def check_network(network: Network, placement: str) -> None:
+    """Check that ``network`` can be carried out in ``placement``.
+
+    Raises:
+        Misuse: its columns are not as many as the placement's, or cannot be parted.
+    """
+    columns = GRIDS[placement].columns
+    if columns > 1 and columns != network.columns:
+        raise Misuse(f"variant {network.variant} has {network.columns} column(s), so {columns} ranks cannot share it")
+    if columns > 1 and network.norm_spans_columns:
+        raise Misuse("this preset's response norm reaches across the columns, which placement columns cannot do")
+
+
 def plan(network: Network, placement: str, batch: int, micro_batch: int | None = None) -> Pipeline:
-    """The cut and the micro-batch that finish a step soonest: the slower stage's work, and its wait for the first.
+    """The cut and the micro-batch that finish a step of ``batch`` images soonest.
 
     With m micro-batches in p stages a step takes (m + p - 1) / m times the slowest stage's work. More micro-batches
     wait less and touch the weights more often.
     """
-    if placement == "single":
+    if GRIDS[placement].stages == 1:
         return Pipeline((network.layers,), micro_batch or batch)
     sizes = [micro_batch] if micro_batch else [n for n in range(SMALLEST_MICRO_BATCH, batch) if batch % n == 0]
     best, soonest = Pipeline((network.layers,), batch), inf

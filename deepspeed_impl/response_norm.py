@@ -41,12 +41,12 @@ def _carrier() -> object:
 
 
 class ResponseNorm(nn.Module):
-    """Carries out ``layer`` with all its columns, each confined to its own maps."""
+    """Carries out ``layer`` on maps in ``groups``, each confined to its own."""
 
-    def __init__(self, layer: Norm) -> None:
+    def __init__(self, layer: Norm, groups: int) -> None:
         super().__init__()
         scale = layer.scale
-        self.settings = (layer.groups, scale.size // 2, scale.sum_scale, scale.beta, scale.k)
+        self.settings = (groups, scale.size // 2, scale.sum_scale, scale.beta, scale.k)
         self.carrier = _carrier()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

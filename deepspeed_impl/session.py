@@ -8,11 +8,13 @@ import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.pipe import LayerSpec, PipelineModule
+from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 
 from deepspeed_impl import placement
 from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
+from deepspeed_impl.share import Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
@@ -24,7 +26,10 @@ PACKAGES = ("deepspeed", "torch", "numpy")
 
 @dataclass(frozen=True)
 class Session:
-    """``stage``: this rank's layers; ``engine`` drives them. The last stage, where the loss is, keeps the record."""
+    """``stage``: this rank's layers; ``engine`` drives them.
+
+    Column 0 of the last stage, where the loss is, keeps the record, in the first of the replicas.
+    """
 
     experiment: Experiment
     engine: deepspeed.runtime.pipe.engine.PipelineEngine
@@ -33,29 +38,44 @@ class Session:
     optimizer: PaperSGD
     loss: Loss
     micro: Slice
+    replicas: Group
     dtype: torch.dtype
     record: Record
 
     @property
-    def keeps_record(self) -> bool:
-        return self.engine.is_last_stage()
+    def keeper(self) -> int:
+        """The rank that keeps the record."""
+        return self.engine.grid.topology().get_rank(pipe=self.engine.num_stages - 1, data=0, model=0)
 
     @property
-    def last_rank(self) -> int:
-        return self.engine.num_stages - 1
+    def keeps_record(self) -> bool:
+        return dist.get_rank() == self.keeper
+
+    @property
+    def keeps_stage(self) -> bool:
+        """Whether this rank stands for all that hold the same layers."""
+        return self.micro.share.index == 0 and self.replicas.index == 0
+
+    @property
+    def device(self) -> str:
+        return self.record.devices[dist.get_rank()]
 
 
 def check_request(request: Request) -> Request:
     """Check what depends on this backend, and complete the devices.
 
     Raises:
-        Misuse: the placement or the micro-batch does not suit.
+        Misuse: the placement, the network or the micro-batch does not suit.
     """
     devices = request.devices or tuple(placement.default_devices(request.placement))
     placement.check_devices(request.placement, list(devices))
-    batch = request.case.batch
-    if request.micro_batch and batch % request.micro_batch:
-        raise Misuse(f"--micro-batch {request.micro_batch} does not divide the batch of {batch}")
+    placement.check_network(request.case.network(), request.placement)
+    batch, replicas = request.case.batch, placement.GRIDS[request.placement].replicas
+    if batch % replicas:
+        raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
+    if request.micro_batch and batch // replicas % request.micro_batch:
+        whole = f"the batch of {batch}" if replicas == 1 else f"a replica's {batch // replicas} images"
+        raise Misuse(f"--micro-batch {request.micro_batch} does not divide {whole}")
     return replace(request, devices=devices)
 
 
@@ -71,17 +91,21 @@ def open_session(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
     dtype = getattr(torch, request.dtype)
-    batch = request.case.batch
-    pipeline = placement.plan(experiment.network, request.placement, batch, request.micro_batch)
-    micro = Slice(request.seed, pipeline.micro_batch, batch // pipeline.micro_batch)
-    if len(pipeline.stages) > 1:
+    grid = placement.GRIDS[request.placement]
+    topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
+    columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
+    batch, own = request.case.batch, request.case.batch // grid.replicas
+    pipeline = placement.plan(experiment.network, request.placement, own, request.micro_batch)
+    count = own // pipeline.micro_batch
+    micro = Slice(request.seed, pipeline.micro_batch, count, replicas.index * own, Share(columns))
+    if grid.stages > 1:
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
         pipeline = placement.cut_evenly(experiment.network, micro.size, seconds)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(
         [LayerSpec(Stage, part, micro, make) for part in pipeline.stages],
-        num_stages=len(pipeline.stages),
+        topology=topology,
         loss_fn=loss,
         partition_method="uniform",
     )
@@ -98,15 +122,17 @@ def open_session(
             # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
             "gradient_clipping": 0.0,
             "steps_per_print": None,
-            "pipeline": {"use_reentrant": False},
+            # What a stage sends on is its own column's, not one tensor that all columns hold.
+            "pipeline": {"use_reentrant": False, "pipe_partitioned": False, "grad_partitioned": False},
         },
     )
-    # DeepSpeed makes everything float32; and there are no replicas to average gradients over.
-    engine.module.to(dtype)
+    engine.module.to(dtype)  # DeepSpeed makes everything float32
+    # DeepSpeed averages gradients over replicas in float32 only.
     engine.pipeline_enable_backward_allreduce = False
+    optimizer.register_step_pre_hook(lambda *_: replicas.average([value.grad for value in stage.parameters()]))
     held = sum(parameter.numel() for parameter in stage.canonical().values())
     counts = torch.zeros(len(request.devices), dtype=torch.int64, device=engine.device)
-    counts[engine.stage_id] = held
+    counts[dist.get_rank()] = held
     dist.all_reduce(counts)
     record = Record(
         kind=kind,
@@ -123,4 +149,4 @@ def open_session(
         result={"micro_batch": pipeline.micro_batch, "stages": [part[0].name for part in pipeline.stages]},
         **surroundings(PACKAGES),
     )
-    return Session(experiment, engine, pipeline, stage, optimizer, loss, micro, dtype, record)
+    return Session(experiment, engine, pipeline, stage, optimizer, loss, micro, replicas, dtype, record)

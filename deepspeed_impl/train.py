@@ -25,20 +25,23 @@ def train_step(session: Session, batch: list[feed.Micro], rate: float) -> tuple[
     session.optimizer.rate = rate
     session.loss.wrong.clear()
     loss = session.engine.train_batch(iter(batch))
-    return loss, sum(session.loss.wrong, torch.zeros(())) / session.experiment.case.batch
+    wrong = session.replicas.add(sum(session.loss.wrong, torch.zeros((), device=session.engine.device)))
+    return loss, wrong / session.experiment.case.batch
 
 
 def training_state(session: Session) -> dict[str, np.ndarray]:
-    """Weights and momentum of this rank's layers by canonical name."""
+    """Weights and momentum of this rank's layers, all columns of them, by canonical name."""
     weights = {name: value.detach().cpu().numpy() for name, value in session.stage.canonical().items()}
-    return weights | {f"momentum.{name}": value for name, value in session.optimizer.velocities().items()}
+    momentum = {f"momentum.{name}": value for name, value in session.optimizer.velocities().items()}
+    return session.micro.share.assemble(weights | momentum)
 
 
 def load_state(session: Session, folder: Path, step: int) -> None:
-    held = {name: tuple(value.shape) for name, value in session.stage.canonical().items()}
+    shapes = session.experiment.network.parameter_shapes()
+    held = {name: shapes[name] for name in session.stage.canonical()}
     tensors = state.read_tensors(folder, held | {f"momentum.{name}": shape for name, shape in held.items()})
     session.stage.load(tensors)
-    session.optimizer.load(tensors)
+    session.optimizer.load(tensors, session.micro.share)
     session.stage.count_from(step)
 
 
@@ -72,7 +75,7 @@ def _train(session: Session, run: Run, start: int, total: int) -> None:
     waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     clock = time.perf_counter()
     steps = range(start, total)
-    batches = feed.training_batches(experiment, steps, session.micro.size, session.dtype, first=engine.is_first_stage())
+    batches = feed.training_batches(experiment, steps, session.micro, session.dtype, first=engine.is_first_stage())
     for step, batch in zip(steps, batches, strict=True):
         loss, error = train_step(session, batch, experiment.rate(step))
         waiting.append((step, loss, error))
@@ -91,8 +94,10 @@ def _train(session: Session, run: Run, start: int, total: int) -> None:
 
 
 def _save(session: Session, run: Run, done: int) -> None:
-    """Each rank writes its shard; when all have, the keeper of the record publishes them."""
-    state.write_shard(state.draft_of(run.folder, done), session.engine.stage_id, training_state(session))
+    """One rank of each stage writes its shard; when all have, the keeper of the record publishes them."""
+    held = training_state(session)
+    if session.keeps_stage:
+        state.write_shard(state.draft_of(run.folder, done), session.engine.stage_id, held)
     dist.barrier()
     if session.keeps_record:
         run.publish(done)

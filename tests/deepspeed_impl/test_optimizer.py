@@ -5,6 +5,8 @@ import torch
 
 from deepspeed_impl.network import Slice, Stage
 from deepspeed_impl.optimizer import PaperSGD
+from deepspeed_impl.share import Share
+from deepspeed_impl.share import Share
 from paper.recipe import PRESETS
 from protocol.reference import Arrays
 from tests.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
@@ -19,7 +21,7 @@ class Trainee:
 
     def load(self, tensors: Arrays) -> None:
         self.stage.load(tensors)
-        self.optimizer.load(tensors)
+        self.optimizer.load(tensors, Share())
 
     def take(self, gradients: Arrays, rate: float) -> None:
         for name, parameter in self.stage.canonical().items():

@@ -1,0 +1,120 @@
+"""One rank's share of the columns, and what columns on different ranks send each other (sections 3.2, 3.5).
+
+rank 0   conv1 ... pool2 --+-- all maps -- conv3 ...
+                            X
+rank 1   conv1 ... pool2 --+-- all maps -- conv3 ...
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed.comm as dist
+import numpy as np
+import torch
+from deepspeed.runtime.pipe.topology import ProcessTopology
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks that differ in one axis of the grid alone: this is number ``index`` of ``count``."""
+
+    index: int = 0
+    count: int = 1
+    handle: Any = None
+
+    @classmethod
+    def along(cls, topology: ProcessTopology, axis: str) -> "Group":
+        """This rank's group along ``axis``. All ranks call it together."""
+        found = cls()
+        for ranks in topology.get_axis_comm_lists(axis) if topology.get_dim(axis) > 1 else ():
+            handle = dist.new_group(ranks=ranks)
+            if dist.get_rank() in ranks:
+                found = cls(ranks.index(dist.get_rank()), len(ranks), handle)
+        return found
+
+    def whole(self, part: torch.Tensor, dim: int) -> torch.Tensor:
+        """All ranks' parts, stacked along ``dim``, on every rank."""
+        if self.count == 1:
+            return part
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(self.count)]
+        dist.all_gather(parts, part, group=self.handle)
+        return torch.cat(parts, dim)
+
+    def add(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Put the sum over all ranks into ``tensor``."""
+        if self.count > 1:
+            dist.all_reduce(tensor, group=self.handle)
+        return tensor
+
+    def average(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Put the mean over all ranks into each of ``tensors``."""
+        if self.count > 1:
+            for tensor in tensors:
+                self.add(tensor).div_(self.count)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's part of every layer's maps: one of as many equal parts as there are ranks in ``columns``."""
+
+    columns: Group = Group()
+
+    @property
+    def index(self) -> int:
+        return self.columns.index
+
+    @property
+    def count(self) -> int:
+        return self.columns.count
+
+    def groups(self, groups_of_all: int) -> int:
+        return max(1, groups_of_all // self.count)
+
+    def slice(self, maps: int) -> slice:
+        return slice(self.index * maps // self.count, (self.index + 1) * maps // self.count)
+
+    def part(self, whole: np.ndarray) -> np.ndarray:
+        """This share's rows of a whole parameter."""
+        return whole[self.slice(len(whole))]
+
+    def assemble(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Whole parameters from every rank's rows."""
+        return {name: self.columns.whole(torch.from_numpy(value), 0).numpy() for name, value in parts.items()}
+
+
+class _Gather(torch.autograd.Function):
+    """(batch, maps of the share, ...) -> (batch, all maps, ...)."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, share: Share, each_reads_its_own: bool) -> torch.Tensor:
+        ctx.share, ctx.summed = share, each_reads_its_own
+        return share.columns.whole(part, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,) = gradients
+        if ctx.summed:
+            gradient = ctx.share.columns.add(gradient.contiguous())
+        return gradient[:, ctx.share.slice(gradient.shape[1])].contiguous(), None, None
+
+
+class Crossing(nn.Module):
+    """Sends each column's maps to every column, each of which then goes on with weights of its own.
+
+    So the gradient by a column's maps is the sum of what all columns found.
+    """
+
+    def __init__(self, share: Share) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _Gather.apply(x, self.share, True)
+
+
+def all_logits(x: torch.Tensor, share: Share) -> torch.Tensor:
+    """(batch, classes of the share) -> (batch, classes). All columns compute the same loss: nothing is summed."""
+    return _Gather.apply(x, share, False)

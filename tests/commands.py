@@ -112,10 +112,14 @@ def check_finished_run(folder: Path, data: Path, placement: str, seed: int) -> N
     test = experiment.store.test
     record = read_record(folder)
     assert (record.kind, record.status, record.placement, record.seed) == ("train", "finished", placement, seed)
-    devices = ["cpu:0"] if placement == "single" else ["cpu:0", "cpu:1"]
+    axes = [] if placement == "single" else placement.split("-")
+    devices = [f"cpu:{number}" for number in range(2 ** len(axes))]
     assert record.devices == list(record.parameters) == devices
     shapes = experiment.network.parameter_shapes()
-    assert sum(record.parameters.values()) == sum(int(np.prod(shape)) for shape in shapes.values())
+    held = sum(int(np.prod(shape)) for shape in shapes.values()) * (2 if "replicas" in axes else 1)
+    assert sum(record.parameters.values()) == held
+    if "columns" in axes:
+        assert list(record.parameters.values())[0::2] == list(record.parameters.values())[1::2]
     assert record.plan_hash == experiment.plan_hash()
     text = (folder / "record.json").read_text()
     assert str(folder.parent) not in text

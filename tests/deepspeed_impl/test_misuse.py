@@ -16,5 +16,14 @@ class TestMisuse(MisuseTests):
             ("--placement", "stages", "--out", "OTHER"), ("another experiment",)
         ),
         "devices out of order": Misuse(("--placement", "stages", "--devices", "cpu:1,cpu:0"), ("in order", "cpu:0")),
-        "another backend's placement": Misuse(("--placement", "columns"), ("'columns'", "stages")),
+        "columns of a variant without": Misuse(
+            ("--placement", "columns", "--variant", "merged"), ("merged has 1 column(s)",)
+        ),
+        "columns that a norm spans": Misuse(
+            ("--placement", "stages-columns", "--preset", "caffe"), ("reaches across",)
+        ),
+        "replicas that cannot share a batch": Misuse(("--placement", "replicas", "--batch", "31"), ("batch of 31",)),
+        "micro-batches that do not divide a replica's part": Misuse(
+            ("--placement", "replicas", "--micro-batch", "32"), ("--micro-batch 32", "replica's 16 images")
+        ),
     }

@@ -6,7 +6,6 @@ import torch
 from deepspeed_impl.network import Slice, Stage
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Share
-from deepspeed_impl.share import Share
 from paper.recipe import PRESETS
 from protocol.reference import Arrays
 from tests.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny

@@ -15,32 +15,46 @@ AHEAD = 2  # batches prepared beyond the one in use
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One step's arrays. ``images``: a copy per context; ``masks``: by dropout layer, each context's part."""
+class MicroBatch:
+    """What goes through the network at once.
+
+    ``images``: a copy for each share of the first layer; ``masks``: by dropout layer, each share's part.
+    """
 
     images: list[mx.nd.NDArray]
-    labels: mx.nd.NDArray  # (batch,) on the first context
+    labels: mx.nd.NDArray  # (images,) where the logits will be
     masks: dict[str, list[mx.nd.NDArray]]
 
 
-def place(network: AlexNet, array: np.ndarray) -> list[mx.nd.NDArray]:
-    """A copy of ``array`` on every context, in the network's precision."""
-    return [mx.nd.array(array, ctx=context, dtype=network.dtype) for context in network.contexts]
+Batch = list[MicroBatch]
+
+
+def place(network: AlexNet, array: np.ndarray, replica: int = 0) -> list[mx.nd.NDArray]:
+    """A copy of ``array`` for every share of the first layer, in the network's precision."""
+    shares = network.shares_of[network.table.layers[0].name]
+    return [mx.nd.array(array, ctx=share.contexts[replica], dtype=network.dtype) for share in shares]
 
 
 def training_batch(experiment: Experiment, network: AlexNet, step: int) -> Batch:
+    """The micro-batches of a step, one replica's after another's."""
     samples = experiment.samples(step)
-    images = experiment.images(step, samples)
-    labels = mx.nd.array(experiment.labels(samples), ctx=network.contexts[0], dtype=network.dtype)
-    kept = dropout.masks(experiment.network, experiment.seed, step, 0, len(samples))
-    masks = {
-        name: [
-            mx.nd.array(mask[:, share.slice(mask.shape[1])], ctx=share.context, dtype=network.dtype)
-            for share in network.shares
-        ]
-        for name, mask in kept.items()
-    }
-    return Batch(place(network, images), labels, masks)
+    size = len(samples) // (network.replicas * network.micro_batches)
+    last = network.shares_of[network.table.layers[-1].name][0]
+    batch = []
+    for first in range(0, len(samples), size):
+        replica = first // (size * network.micro_batches)
+        own = samples[first : first + size]
+        labels = mx.nd.array(experiment.labels(own), ctx=last.contexts[replica], dtype=network.dtype)
+        kept = dropout.masks(experiment.network, experiment.seed, step, first, size)
+        masks = {
+            name: [
+                mx.nd.array(mask[:, share.slice(mask.shape[1])], ctx=share.contexts[replica], dtype=network.dtype)
+                for share in network.shares_of[name]
+            ]
+            for name, mask in kept.items()
+        }
+        batch.append(MicroBatch(place(network, experiment.images(step, own), replica), labels, masks))
+    return batch
 
 
 def training_batches(experiment: Experiment, network: AlexNet, steps: range) -> Iterator[Batch]:

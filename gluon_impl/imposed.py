@@ -1,5 +1,9 @@
 """ReLU and pooling that keep to recorded choices instead of making their own, so that rounding cannot tip them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
@@ -48,25 +52,38 @@ class ImposedPool(gluon.HybridBlock):
 
 
 class Imposition:
-    """Makes the blocks, remembers them, and hands each step's choices to all; ``choices``: by step and layer."""
+    """Makes the blocks, remembers them, and hands each micro-batch's choices to all.
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    ``size``: images in a micro-batch; ``choices``: by step and layer.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.choices: Arrays = {}
         self.blocks: list[tuple[Layer, Share, ImposedReLU | ImposedPool]] = []
 
     def make(self, layer: Layer, share: Share) -> gluon.HybridBlock:
         if isinstance(layer, Activation):
-            block: ImposedReLU | ImposedPool = ImposedReLU(layer, share, self.batch)
+            block: ImposedReLU | ImposedPool = ImposedReLU(layer, share, self.size)
         elif isinstance(layer, Pool):
-            block = ImposedPool(layer, share, self.batch)
+            block = ImposedPool(layer, share, self.size)
         else:
             return make_block(layer, share)
         self.blocks.append((layer, share, block))
         return block
 
-    def impose(self, step: int) -> None:
-        """Keep to the choices of ``step`` from now on."""
+    def impose(self, step: int, first: int = 0) -> None:
+        """Keep to the choices of the micro-batch of ``step`` that begins at place ``first``, from now on."""
         for layer, share, block in self.blocks:
             chosen = self.choices[f"{step}.{layer.name}"]
-            block.impose(layer, chosen[:, share.slice(chosen.shape[1])])
+            block.impose(layer, chosen[first : first + self.size, share.slice(chosen.shape[1])])
+
+    @contextmanager
+    def followed(self, network: gluon.Block, step: int) -> Iterator[None]:
+        """Meanwhile ``network`` keeps to the choices of one micro-batch of ``step`` after the other."""
+        first = count(0, self.size)
+        handle = network.register_forward_pre_hook(lambda *_: self.impose(step, next(first)))
+        try:
+            yield
+        finally:
+            handle.detach()

@@ -35,18 +35,27 @@ def memory(session: Session) -> list[dict[str, Any]]:
     network = session.network
     stats = json.loads(profiler.dumps(reset=False, format="json"))["Memory"]["Device Storage"]
     momentum = session.optimizer.momentum()
-    predicted = held_today(network.table, session.experiment.case.batch, devices=len(network.contexts))
+    table, size = network.table, session.record.result["micro_batch"]
     found: list[dict[str, Any]] = []
-    for share in network.shares:
-        device = context_name(share.context)
-        parts = [parts[share.index] for parts in network.canonical().values()]
+    for number, context in enumerate(network.contexts):
+        device = context_name(context)
+        share = next(share for share in network.shares if context in share.contexts)
+        predicted = held_today(
+            table,
+            size,
+            layers=[layer for layer in table if share in network.shares_of[layer.name]],
+            devices=share.count,
+            # As many as stages are under way, of which stage s of p holds p - s at most.
+            in_flight=min(network.micro_batches, len(network.contexts) - number),
+        )
+        parts = list(network.parameters_of(share).values())
 
         def size(arrays: list[Any]) -> int:
             return sum(array.size * array.dtype().itemsize for array in arrays)
 
         held = {
-            "parameters": size([part.data() for part in parts]),
-            "gradients": size([part.grad() for part in parts]),
+            "parameters": size([part.data(context) for part in parts]),
+            "gradients": size([part.grad(context) for part in parts]),
             "momentum": size([momentum(part) for part in parts]),
         }
         peak = round(stats[f"Memory: {device.replace(':', '/')}"]["Max"] * 1000)

@@ -7,12 +7,14 @@ holds one, and at a crossing layer every context is sent the others' maps:
                                      X
     contexts[1]   conv1 ... pool2 --+-- concat -- conv3 ...
 
-What lies between two crossings is one hybridized segment per context.
+What lies between two crossings is one hybridized segment per context. Pipeline stages give each context a run of whole
+layers, and replicas each context a copy of them all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
+from itertools import pairwise
 from math import prod
 
 import mxnet as mx
@@ -26,12 +28,20 @@ from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network,
 
 @dataclass(frozen=True)
 class Share:
-    """One context's share of a layer: ``index`` of ``count`` equal parts of the maps."""
+    """A context's share of a layer: ``index`` of ``count`` equal parts of the maps.
+
+    ``copies``: all the contexts that hold it, where they are several replicas; ``context`` is the first.
+    """
 
     index: int
     count: int
     context: mx.Context
     dtype: str
+    copies: tuple[mx.Context, ...] = ()
+
+    @property
+    def contexts(self) -> tuple[mx.Context, ...]:
+        return self.copies or (self.context,)
 
     def groups(self, groups_of_all: int) -> int:
         return max(1, groups_of_all // self.count)
@@ -124,47 +134,71 @@ class Dropped(gluon.Block):
 class Segment:
     """Layers that each context carries out alone, after what precedes them: a dropout mask, a crossing, or nothing."""
 
+    shares: Sequence[Share]
     dropout: str | None = None
     crosses: bool = False
     blocks: list[nn.HybridSequential] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.blocks = [nn.HybridSequential() for _ in self.shares]
 
-class AlexNet(gluon.Block):
-    """The network on ``contexts``.
+
+Shares = Mapping[str, Sequence[Share]]  # by layer, the shares that carry it out
+
+
+def columns_on(table: Network, contexts: Sequence[mx.Context], dtype: str) -> Shares:
+    """A column on each context, or all of them on one.
 
     Raises:
         ValueError: there are several contexts, but not one per column, or a layer's window spans the columns.
     """
+    count = len(contexts)
+    if count > 1 and count != table.columns:
+        raise ValueError(f"variant {table.variant} has {table.columns} column(s), so {count} contexts cannot share it")
+    if count > 1 and table.norm_spans_columns:
+        raise ValueError("this preset's response norm reaches across the columns, which placement columns cannot do")
+    shares = [Share(index, count, context, dtype) for index, context in enumerate(contexts)]
+    return {layer.name: shares for layer in table}
+
+
+class AlexNet(gluon.Block):
+    """The network, each layer of it on the contexts of its shares.
+
+    ``shares``: those of :func:`columns_on` unless given. ``micro_batches``: how many each replica's images make.
+
+    Raises:
+        ValueError: the columns cannot lie on ``contexts``.
+    """
 
     def __init__(
-        self, table: Network, contexts: Sequence[mx.Context], dtype: str = "float32", make: MakeBlock = make_block
+        self,
+        table: Network,
+        contexts: Sequence[mx.Context],
+        dtype: str = "float32",
+        make: MakeBlock = make_block,
+        shares: Shares | None = None,
+        micro_batches: int = 1,
     ) -> None:
         super().__init__()
-        count = len(contexts)
-        if count > 1 and count != table.columns:
-            raise ValueError(
-                f"variant {table.variant} has {table.columns} column(s), so {count} contexts cannot share it"
-            )
-        if count > 1 and table.norm_spans_columns:
-            raise ValueError(
-                "this preset's response norm reaches across the columns, which only placement single can do"
-            )
         self.table, self.contexts, self.dtype = table, list(contexts), dtype
-        self.shares = [Share(index, count, context, dtype) for index, context in enumerate(contexts)]
+        self.shares_of = shares or columns_on(table, contexts, dtype)
+        self.shares = list(dict.fromkeys(share for layer in table for share in self.shares_of[layer.name]))
+        self.replicas, self.micro_batches = len(self.shares[0].contexts), micro_batches
         self.segments: list[Segment] = []
         # By layer, each context's share of it.
         self.parts: dict[str, list[gluon.Block]] = {}
-        segment = self._open(Segment())
+        segment = None
         for layer in table:
+            held = self.shares_of[layer.name]
+            crosses = isinstance(layer, Weighted) and layer.crosses
             if isinstance(layer, Dropout):
-                self.parts[layer.name] = [Dropped(layer) for _ in self.shares]
-                segment = self._open(Segment(dropout=layer.name))
+                self.parts[layer.name] = [Dropped(layer) for _ in held]
+                segment = self._open(Segment(held, dropout=layer.name))
                 continue
-            if isinstance(layer, Weighted) and layer.crosses:
-                if len(segment.blocks[0]):
-                    segment = self._open(Segment())
-                segment.crosses = True
-            parts = [make(layer, share) for share in self.shares]
+            if segment is None or segment.shares != held or (crosses and len(segment.blocks[0])):
+                segment = self._open(Segment(held))
+            segment.crosses |= crosses
+            parts = [make(layer, share) for share in held]
             for blocks, part in zip(segment.blocks, parts, strict=True):
                 blocks.add(part)
             self.parts[layer.name] = parts
@@ -173,11 +207,13 @@ class AlexNet(gluon.Block):
                 self.register_child(blocks, f"segment{number}_{index}")
         self.close()
         for share in self.shares:
-            self.parameters_on(share.index).initialize(ctx=share.context)
+            self.parameters_of(share).initialize(ctx=list(share.contexts))
+        if micro_batches > 1:
+            for parameter in self.learned():
+                parameter.grad_req = "add"
         self.cast(dtype)
 
     def _open(self, segment: Segment) -> Segment:
-        segment.blocks = [nn.HybridSequential() for _ in self.shares]
         self.segments.append(segment)
         return segment
 
@@ -190,13 +226,17 @@ class AlexNet(gluon.Block):
         self.hybridize(active=False)
 
     def forward(self, images: list[mx.nd.NDArray], masks: dict[str, list[mx.nd.NDArray]] | None) -> mx.nd.NDArray:
-        """Logits (batch, classes) on the first context.
+        """Logits (batch, classes) on the context of the last layer's first share.
 
-        ``images``: a copy (batch, 3, rows, columns) on each context. ``masks``: by dropout layer, each context's
-        part (batch, units of the part), or None at test.
+        ``images``: a copy (batch, 3, rows, columns) for each share of the first layer. ``masks``: by dropout layer,
+        each share's part (batch, units of the part), or None at test. Of replicas, that one computes which holds them.
         """
         values = images
         for segment in self.segments:
+            if len(self.shares) > len(segment.shares):  # stages, of one share each
+                values = [
+                    value.as_in_context(share.context) for value, share in zip(values, segment.shares, strict=True)
+                ]
             if segment.dropout:
                 own = masks[segment.dropout] if masks else [None] * len(values)
                 parts = self.parts[segment.dropout]
@@ -204,7 +244,7 @@ class AlexNet(gluon.Block):
             if segment.crosses:
                 values = self._cross(values)
             values = [blocks(value) for blocks, value in zip(segment.blocks, values, strict=True)]
-        return self._gather(values, self.contexts[0])
+        return self._gather(values, values[0].context)
 
     def _gather(self, values: list[mx.nd.NDArray], context: mx.Context) -> mx.nd.NDArray:
         """All columns' maps, stacked, on ``context``."""
@@ -213,17 +253,18 @@ class AlexNet(gluon.Block):
         return mx.nd.concat(*(value.as_in_context(context) for value in values), dim=1)
 
     def _cross(self, values: list[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
-        return [self._gather(values, context) for context in self.contexts]
+        return [self._gather(values, value.context) for value in values]
 
-    def parameters_on(self, index: int) -> gluon.ParameterDict:
-        """The parameters that live on ``contexts[index]``."""
+    def parameters_of(self, share: Share) -> gluon.ParameterDict:
+        """The parameters that live on a share's contexts."""
         found = gluon.ParameterDict()
         for segment in self.segments:
-            found.update(segment.blocks[index].collect_params())
+            if share in segment.shares:
+                found.update(segment.blocks[segment.shares.index(share)].collect_params())
         return found
 
     def canonical(self) -> dict[str, list[gluon.Parameter]]:
-        """Canonical name -> the parameter's part on each context."""
+        """Canonical name -> the parameter's part in each share."""
         names: dict[str, list[gluon.Parameter]] = {}
         for layer in self.table.weighted():
             for kind in ("weight", "bias"):
@@ -233,14 +274,18 @@ class AlexNet(gluon.Block):
                 ]
         return names
 
+    def learned(self) -> list[gluon.Parameter]:
+        """Every part of every canonical parameter."""
+        return [part for parts in self.canonical().values() for part in parts]
+
     def load(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take over weights by canonical name; each context takes its rows.
+        """Take over weights by canonical name; each share takes its rows.
 
         Raises:
             ValueError: a tensor does not fit.
         """
         for name, parts in self.canonical().items():
-            for share, parameter in zip(self.shares, parts, strict=True):
+            for share, parameter in zip(self.shares_of[name.partition(".")[0]], parts, strict=True):
                 part = tensors[name][share.slice(len(tensors[name]))]
                 if part.size != prod(parameter.shape):
                     raise ValueError(f"{name} of shape {part.shape} does not fit a block's {parameter.shape}")
@@ -254,6 +299,15 @@ class AlexNet(gluon.Block):
             name: np.concatenate([read(parameter).asnumpy() for parameter in parts]).reshape(shapes[name])
             for name, parts in self.canonical().items()
         }
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Whole parameters by canonical name."""
+        return self.assemble(lambda parameter: parameter.list_data()[0])
+
+    def stages(self) -> list[str]:
+        """The first layer of each pipeline stage."""
+        names = [layer.name for layer in self.table]
+        return names[:1] + [name for before, name in pairwise(names) if self.shares_of[before] != self.shares_of[name]]
 
     def parameters_by_context(self) -> dict[str, int]:
         """How many parameters live on each context, read from the arrays themselves."""

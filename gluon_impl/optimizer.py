@@ -1,7 +1,7 @@
 """The paper's step (section 5): ``v <- .9 v - .0005 rate w - rate g``, ``w <- w + v``, g the batch mean.
 
-MXNet's fused ``sgd_mom_update`` keeps the rate inside the velocity, as the paper does. Each context has a ``Trainer``
-of its own: no parameter lives on two, so nothing is exchanged.
+MXNet's fused ``sgd_mom_update`` keeps the rate inside the velocity, as the paper does. Each share has a ``Trainer`` of
+its own: no parameter lives in two, so nothing is exchanged but between replicas, whose gradients the kvstore adds up.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class PaperSGD(mx.optimizer.Optimizer):
 
 
 class Optimizer:
-    """One ``Trainer`` per context of ``network``."""
+    """One ``Trainer`` per share of ``network``."""
 
     def __init__(self, network: AlexNet, recipe: Preset) -> None:
         self.network = network
@@ -56,7 +56,13 @@ class Optimizer:
                 parameter.wd_mult = 1.0 if recipe.bias_decay or not is_bias else 0.0
         settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
         self.trainers = [
-            gluon.Trainer(network.parameters_on(share.index), "papersgd", dict(settings), kvstore=None)
+            gluon.Trainer(
+                network.parameters_of(share),
+                "papersgd",
+                dict(settings),
+                kvstore="device" if len(share.contexts) > 1 else None,
+                update_on_kvstore=False,
+            )
             for share in network.shares
         ]
 
@@ -72,19 +78,18 @@ class Optimizer:
         for trainer in self.trainers:
             held = trainer._updaters[0].states
             states |= {parameter.name: held[index] for index, parameter in enumerate(trainer._params) if index in held}
-        return lambda parameter: states.get(parameter.name, mx.nd.zeros_like(parameter.data()))
+        return lambda parameter: states.get(parameter.name, mx.nd.zeros_like(parameter.list_data()[0]))
 
     def load(self, tensors: dict[str, np.ndarray]) -> None:
         """Take over velocities by canonical name."""
         parts = {
             parameter.name: tensors[f"momentum.{name}"][share.slice(len(tensors[f"momentum.{name}"]))]
             for name, parameters in self.network.canonical().items()
-            for share, parameter in zip(self.network.shares, parameters, strict=True)
+            for share, parameter in zip(self.network.shares_of[name.partition(".")[0]], parameters, strict=True)
         }
         for trainer in self.trainers:
-            updater = trainer._updaters[0]
             for index, parameter in enumerate(trainer._params):
                 velocity = parts[parameter.name].reshape(parameter.shape)
-                array = mx.nd.array(velocity, ctx=parameter.list_ctx()[0], dtype=self.network.dtype)
-                updater.states[index] = array
-                updater.states_synced[index] = True
+                for updater, context in zip(trainer._updaters, parameter.list_ctx(), strict=True):
+                    updater.states[index] = mx.nd.array(velocity, ctx=context, dtype=self.network.dtype)
+                    updater.states_synced[index] = True

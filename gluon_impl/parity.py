@@ -15,6 +15,7 @@ from gluon_impl import feed, train
 from gluon_impl.evaluate import predictor, probabilities
 from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, make_block
+from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
 from protocol import probe
 from protocol.probe import READINGS, Reading
@@ -29,7 +30,7 @@ def parity(request: Request) -> None:
     with claimed(request.out):
         run = None
         for reading in map(READINGS.get, request.readings):
-            imposition = Imposition(request.case.batch)
+            imposition = Imposition(part_size(request))
             make = imposition.make if reading.imposed else make_block
             session = open_session(replace(request, precision=reading.precision), "parity", make)
             run = run or Run(request.out, session.record)
@@ -43,22 +44,21 @@ def parity(request: Request) -> None:
 def observe(session: Session, reading: Reading, imposition: Imposition) -> Arrays:
     """Train, and keep what :mod:`protocol.probe` names."""
     experiment, network = session.experiment, session.network
-    seen = {f"start.{name}": value for name, value in network.assemble(lambda parameter: parameter.data()).items()}
+    seen = {f"start.{name}": value for name, value in network.weights().items()}
     if not reading.imposed:
         seen["test.start"] = predictor(network)(experiment.images(0, experiment.samples(0)))
     for step in range(experiment.total_steps):
-        imposition.impose(step)
         batch = feed.training_batch(experiment, network, step)
-        with _watched(network, step, seen):
+        with _watched(network, step, seen), imposition.followed(network, step):
             loss, _ = train.train_step(network, session.optimizer, batch, experiment.rate(step))
         seen[f"loss.{step}"] = np.array([loss.asscalar()])
         if step == 0:
             # Gluon's gradients are those of the summed loss; its Trainer divides by the batch.
-            summed = network.assemble(lambda parameter: parameter.grad())
+            summed = network.assemble(lambda parameter: parameter.list_grad()[0])
             seen |= {f"gradient.{name}": value / experiment.case.batch for name, value in summed.items()}
-            moved = network.assemble(lambda parameter: parameter.data())
+            moved = network.weights()
             seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in moved.items()}
-    seen |= {f"weight.{name}": value for name, value in network.assemble(lambda parameter: parameter.data()).items()}
+    seen |= {f"weight.{name}": value for name, value in network.weights().items()}
     if not reading.imposed:
         seen |= {f"test.{views}": probabilities(experiment, network, ten=views == 10) for views in (1, 10)}
     return seen
@@ -67,18 +67,22 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
 @contextmanager
 def _watched(network: AlexNet, step: int, seen: Arrays) -> Iterator[None]:
     """Keep what the network and its loss are given meanwhile and, at step 0, what each layer puts out."""
-    outputs: dict[str, list[mx.nd.NDArray]] = {name: [] for name in network.parts}
+    # By quantity, one part for each micro-batch, of a layer's outputs one for each of its shares too.
+    parts: dict[str, list[mx.nd.NDArray]] = {}
+
+    def keep(name: str, value: mx.nd.NDArray) -> None:
+        parts.setdefault(name, []).append(value)
 
     def keep_output(name: str, block: mx.gluon.Block, inputs: tuple, output: mx.nd.NDArray) -> None:
-        outputs[name].append(output)
+        keep(f"forward.{name}", output)
 
     def keep_images(block: mx.gluon.Block, inputs: tuple) -> None:
-        seen[f"images.{step}"] = inputs[0][0].asnumpy()
+        keep(f"images.{step}", inputs[0][0])
 
     def keep_labels(block: mx.gluon.Block, inputs: tuple) -> None:
-        seen[f"labels.{step}"] = inputs[1].asnumpy()
+        keep(f"labels.{step}", inputs[1])
         if step == 0:
-            seen["logits"] = inputs[0].asnumpy()
+            keep("logits", inputs[0])
 
     handles = [
         network.register_forward_pre_hook(keep_images),
@@ -88,8 +92,8 @@ def _watched(network: AlexNet, step: int, seen: Arrays) -> Iterator[None]:
         network.open()
         handles += [
             part.register_forward_hook(partial(keep_output, name))
-            for name, parts in network.parts.items()
-            for part in parts
+            for name, blocks in network.parts.items()
+            for part in blocks
         ]
     try:
         yield
@@ -98,8 +102,10 @@ def _watched(network: AlexNet, step: int, seen: Arrays) -> Iterator[None]:
             handle.detach()
     if step == 0:
         network.close()
-        # The columns' parts in order, stacked.
-        seen |= {
-            f"forward.{name}": np.concatenate([value.asnumpy() for value in values], axis=1)
-            for name, values in outputs.items()
-        }
+    for name, values in parts.items():
+        kind, _, layer = name.partition(".")
+        columns = len(network.shares_of[layer]) if kind == "forward" else 1
+        arrays = [value.asnumpy() for value in values]
+        if columns > 1:
+            arrays = [np.concatenate(arrays[at : at + columns], axis=1) for at in range(0, len(arrays), columns)]
+        seen[name] = np.concatenate(arrays)

@@ -1,11 +1,16 @@
-"""How the network lies on devices: the contexts of a placement."""
+"""How the network lies on devices: the contexts of a placement, and which share of each layer they hold."""
 
 import mxnet as mx
 
+from gluon_impl.network import Share, Shares, columns_on
+from gluon_impl.stopwatch import layer_seconds
+from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
+from protocol.request import Request
 
-PLACEMENTS = {"single": 1, "columns": 2}
+PLACEMENTS = {"single": 1, "columns": 2, "stages": 2, "replicas": 2}
+SMALLEST_MICRO_BATCH, MOST_MICRO_BATCHES = 4, 8
 
 
 def default_devices(placement: str) -> list[str]:
@@ -27,3 +32,53 @@ def contexts(placement: str, devices: list[str]) -> list[mx.Context]:
             raise Misuse(f"--devices: there is no gpu:{number} here; MXNet sees {mx.context.num_gpus()} GPU(s)")
         found.append(mx.Context(kind, number))
     return found
+
+
+def shares(placement: str, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int) -> Shares:
+    """Which share of each layer each of ``contexts`` holds; stages are cut where the measured work is most even.
+
+    Raises:
+        ValueError: the columns cannot lie on the contexts.
+    """
+    if placement == "replicas":
+        whole = [Share(0, 1, contexts[0], dtype, tuple(contexts))]
+        return {layer.name: whole for layer in table}
+    if placement == "stages":
+        seconds = layer_seconds(table, contexts[0], dtype, micro_batch)
+        cut = min(range(1, len(seconds)), key=lambda at: max(sum(seconds[:at]), sum(seconds[at:])))
+        held = [[Share(0, 1, context, dtype)] for context in contexts]
+        return {layer.name: held[number >= cut] for number, layer in enumerate(table)}
+    return columns_on(table, contexts, dtype)
+
+
+def micro_batches(request: Request) -> int:
+    """Into how many micro-batches each replica's images are cut.
+
+    Of stages' micro-batches, eight wait little for each other, and more would touch the weights more often.
+
+    Raises:
+        Misuse: the batch cannot be cut so.
+    """
+    placement, batch, size = request.placement, request.case.batch, request.micro_batch
+    if placement != "stages":
+        if size:
+            raise Misuse(f"placement {placement} takes a batch whole: leave out --micro-batch")
+        return 1
+    if size and batch % size:
+        raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
+    if size:
+        return batch // size
+    fitting = [n for n in range(1, MOST_MICRO_BATCHES + 1) if batch % n == 0 and batch // n >= SMALLEST_MICRO_BATCH]
+    return max(fitting, default=1)
+
+
+def part_size(request: Request) -> int:
+    """How many images go through the network at once.
+
+    Raises:
+        Misuse: the batch cannot be cut so.
+    """
+    batch, replicas = request.case.batch, PLACEMENTS[request.placement] if request.placement == "replicas" else 1
+    if batch % replicas:
+        raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
+    return batch // (replicas * micro_batches(request))

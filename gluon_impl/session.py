@@ -34,11 +34,11 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
     """
     devices = list(request.devices) or placement.default_devices(request.placement)
     contexts = placement.contexts(request.placement, devices)
-    if request.micro_batch:
-        raise Misuse("the gluon backend's placements take a batch whole: leave out --micro-batch")
+    size = placement.part_size(request)
     experiment = open_experiment(request.case, request.data, request.seed)
     try:
-        network = AlexNet(experiment.network, contexts, request.dtype, make)
+        shares = placement.shares(request.placement, experiment.network, contexts, request.dtype, size)
+        network = AlexNet(experiment.network, contexts, request.dtype, make, shares, placement.micro_batches(request))
     except ValueError as error:
         raise Misuse(str(error)) from None
     network.load(experiment.weights())
@@ -54,6 +54,7 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
         plan_hash=experiment.plan_hash(),
         norm=implementation() if contexts[0].device_type == "cpu" else COMPOSED,
         parameters=network.parameters_by_context(),
+        result={"micro_batch": size, "stages": network.stages()},
         **surroundings(PACKAGES),
     )
     return Session(experiment, network, Optimizer(network, experiment.recipe), record)

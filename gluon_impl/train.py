@@ -29,17 +29,36 @@ def train_step(
     network: AlexNet, optimizer: Optimizer, batch: Batch, rate: float
 ) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """One update. Returns the batch's mean loss and its share of wrong first guesses, not yet computed."""
-    with autograd.record():
-        logits = network(batch.images, batch.masks)
-        losses = cross_entropy(logits, batch.labels)
-    losses.backward()
-    optimizer.step(rate, len(losses))
-    return losses.mean(), (logits.argmax(axis=1) != batch.labels).mean()
+    losses: list[mx.nd.NDArray] = []
+    wrong: list[mx.nd.NDArray] = []
+    if network.micro_batches > 1:
+        for parameter in network.learned():
+            parameter.zero_grad()
+    for part in batch:
+        if network.micro_batches > 1 and len(losses) >= len(network.contexts):
+            # As many micro-batches as stages are under way; more would only hold memory.
+            losses[-len(network.contexts)].wait_to_read()
+        with autograd.record():
+            logits = network(part.images, part.masks)
+            loss = cross_entropy(logits, part.labels)
+        loss.backward()
+        losses.append(loss)
+        wrong.append(logits.argmax(axis=1) != part.labels)
+    loss, error = _stacked(losses), _stacked(wrong)
+    optimizer.step(rate, len(loss))
+    return loss.mean(), error.mean()
+
+
+def _stacked(parts: list[mx.nd.NDArray]) -> mx.nd.NDArray:
+    """(images,) of all micro-batches, in one place."""
+    if len(parts) == 1:
+        return parts[0]
+    return mx.nd.concat(*(part.as_in_context(parts[0].context) for part in parts), dim=0)
 
 
 def training_state(session: Session) -> Mapping[str, np.ndarray]:
     """Weights and momentum by canonical name."""
-    weights = session.network.assemble(lambda parameter: parameter.data())
+    weights = session.network.weights()
     momentum = session.network.assemble(session.optimizer.momentum())
     return weights | {f"momentum.{name}": value for name, value in momentum.items()}
 
@@ -67,7 +86,7 @@ def train(request: Request) -> None:
             _train(session, run, start, total)
             if total == experiment.total_steps:
                 _final_test(session, run)
-            run.finish(session.network.assemble(lambda parameter: parameter.data()))
+            run.finish(session.network.weights())
 
 
 def _train(session: Session, run: Run, start: int, total: int) -> None:

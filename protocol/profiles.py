@@ -10,7 +10,12 @@ from protocol.request import default_folder
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
 SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
 ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
-TWINS = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
+# The placements that the audit tries, the first of them on one device; the ladder tries them all.
+TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
+EVERY: dict[str, tuple[str, ...]] = {
+    "gluon": ("single", "columns", "stages", "replicas"),
+    "deepspeed": ("single", "stages", "columns", "replicas", "stages-columns"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,21 @@ class Job:
         return " ".join(filter(None, words))
 
 
-def _parity(oracle: Job, backends: tuple[str, ...], seconds: int, readings: str = "") -> list[Job]:
-    """The oracle, and every placement of every backend after it; ``readings``: not all of them."""
+def _parity(
+    oracle: Job,
+    backends: tuple[str, ...],
+    seconds: int,
+    readings: str = "",
+    placements: dict[str, tuple[str, ...]] = TWINS,
+) -> list[Job]:
+    """The oracle, and each backend's placements after it; ``readings``: not all of them."""
     chosen = ("--readings", readings) if readings else ()
     label = f"-{readings.replace(',', '-')}" if readings else ""
     jobs = [oracle]
     for backend in backends:
-        for placement in TWINS[backend]:
+        for placement in placements[backend]:
             network = find_case(oracle.case, variant=oracle.variant, preset_name=oracle.preset).network()
-            if placement == "columns" and (network.columns == 1 or network.norm_spans_columns):
+            if "columns" in placement and (network.columns == 1 or network.norm_spans_columns):
                 continue
             own = replace(oracle, backend=backend, verb="parity", placement=placement, oracle=oracle.folder)
             jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *chosen), label=label))
@@ -126,10 +137,11 @@ def recipes(backends: tuple[str, ...]) -> list[Job]:
 
 
 def ladder(backends: tuple[str, ...]) -> list[Job]:
-    """All presets in all placements at small size, three of them at full size, and trajectories."""
+    """Every placement at two presets, the others at two placements, at small size; full size; and trajectories."""
     jobs: list[Job] = []
     for preset in PRESETS:
-        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18)
+        tried = EVERY if preset in ("paper", "chm-145") else TWINS
+        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18, placements=tried)
     jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
     jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")
     # One step shows the other readings at full size, and how much of the image is left in their logits.

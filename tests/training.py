@@ -91,8 +91,17 @@ class TrainingTests:
     @pytest.mark.parametrize("preset", ["paper", "chm-145"])
     @pytest.mark.parametrize("kind", SEEDS)
     def test_parity_with_the_oracle(self, folder: Path, data: Path, kind: str, preset: str) -> None:
+        self.check_parity_in(self.placement(kind), folder, data, preset)
+
+    def check_training_in(self, placement: str, folder: Path, data: Path) -> None:
+        """A whole run in a placement of which there is no ``kind``."""
+        run = self.train(folder, data, "split", placement, "--placement", placement)
+        check_finished_run(run, data, placement, SEEDS["split"])
+        check_followed_the_oracle(run, data, SEEDS["split"])
+
+    def check_parity_in(self, placement: str, folder: Path, data: Path, preset: str = "paper") -> None:
         oracle = ladder_oracle(data, folder, preset)
-        out = folder / f"parity-{kind}-{preset}"
-        where = ("--placement", self.placement(kind), "--data", data, "--oracle", oracle, "--out", out)
+        out = folder / f"parity-{placement}-{preset}"
+        where = ("--placement", placement, "--data", data, "--oracle", oracle, "--out", out)
         self.backend.call("parity", "--case", "ladder", "--preset", preset, *where, cwd=folder)
         check_parity(out, oracle)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import DEEPSPEED, check_finished_run, check_followed_the_oracle, check_parity, ladder_oracle
+from tests.commands import DEEPSPEED, check_followed_the_oracle
 from tests.training import TrainingTests
 
 
@@ -13,16 +13,11 @@ class TestTraining(TrainingTests):
 
     @pytest.mark.parametrize("placement", ["columns", "replicas", "stages-columns-replicas"])
     def test_every_axis_of_the_grid_follows_the_oracle(self, folder: Path, data: Path, placement: str) -> None:
-        run = self.train(folder, data, "split", placement, "--placement", placement)
-        check_finished_run(run, data, placement, seed=1)
-        check_followed_the_oracle(run, data, seed=1)
+        self.check_training_in(placement, folder, data)
 
     @pytest.mark.parametrize("placement", ["columns", "replicas"])
     def test_parity_of_the_other_axes(self, folder: Path, data: Path, placement: str) -> None:
-        oracle, out = ladder_oracle(data, folder, "paper"), folder / f"parity-{placement}"
-        where = ("--placement", placement, "--data", data, "--oracle", oracle, "--out", out)
-        self.backend.call("parity", "--case", "ladder", *where, cwd=folder)
-        check_parity(out, oracle)
+        self.check_parity_in(placement, folder, data)
 
     def test_neither_a_compiler_nor_what_a_killed_build_left_locked_is_needed(self, data: Path, tmp_path: Path) -> None:
         """A rank killed while torch builds an extension leaves a lock behind, at which another would wait for ever."""

@@ -13,8 +13,14 @@ class TestMisuse(MisuseTests):
             ("--placement", "columns", "--variant", "merged"), ("merged", "1 column", "2 contexts")
         ),
         "caffe's norm, which spans the columns": Misuse(
-            ("--placement", "columns", "--preset", "caffe"), ("norm", "across the columns", "single")
+            ("--placement", "columns", "--preset", "caffe"), ("norm", "across the columns")
         ),
-        "micro-batches, which this backend does not take": Misuse(("--micro-batch", "5"), ("--micro-batch",)),
-        "another backend's placement": Misuse(("--placement", "stages"), ("'stages'", "columns")),
+        "micro-batches, which only stages take": Misuse(("--micro-batch", "8"), ("--micro-batch", "single")),
+        "micro-batches that do not divide the batch": Misuse(
+            ("--placement", "stages", "--micro-batch", "5"), ("--micro-batch 5", "32")
+        ),
+        "replicas that cannot share a batch": Misuse(("--placement", "replicas", "--batch", "31"), ("batch of 31",)),
+        "another backend's placement": Misuse(
+            ("--placement", "stages-columns"), ("'stages-columns'", "columns, stages, replicas")
+        ),
     }

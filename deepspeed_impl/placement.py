@@ -5,7 +5,7 @@
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, pairwise
 from math import inf, prod
 
 from deepspeed.accelerator import get_accelerator
@@ -14,29 +14,8 @@ from paper.architecture import Layer, Network, Norm, SpatialNorm, Weighted
 from paper.cost import layer_train_flops, weights
 from protocol.devices import parse
 from protocol.errors import Misuse
+from protocol.grid import Grid
 
-
-@dataclass(frozen=True)
-class Grid:
-    """How many stages, columns and replicas there are. Ranks count columns fastest, then replicas, then stages."""
-
-    stages: int = 1
-    columns: int = 1
-    replicas: int = 1
-
-    @property
-    def ranks(self) -> int:
-        return self.stages * self.columns * self.replicas
-
-    @property
-    def name(self) -> str:
-        """``single``, or what there are two of: ``stages``, ``stages-columns`` ..."""
-        several = [axis for axis in ("stages", "columns", "replicas") if getattr(self, axis) > 1]
-        return "-".join(several) or "single"
-
-
-GRIDS = {grid.name: grid for grid in (Grid(*counts) for counts in product((1, 2), repeat=3))}
-PLACEMENTS = {name: grid.ranks for name, grid in GRIDS.items()}
 # What else training costs, in floating-point operations done in about the same time: for each output (the response
 # norm goes over its maps several times), and for each weight in each micro-batch (read twice, and its gradient added to
 # what other micro-batches left). The micro-batch follows from these, on every machine the same, since the order in
@@ -47,26 +26,41 @@ FLOPS_PER_WEIGHT = 270
 SMALLEST_MICRO_BATCH = 4
 
 
-def default_devices(placement: str) -> list[str]:
+def default_devices(grid: Grid) -> list[str]:
     accelerator = get_accelerator()
     kind = "cpu" if accelerator.device_name() == "cpu" else "gpu"
-    return [f"{kind}:{index}" for index in range(PLACEMENTS.get(placement, 1))]
+    return [f"{kind}:{index}" for index in range(grid.devices)]
 
 
-def check_devices(placement: str, devices: list[str]) -> None:
-    """Check that ``placement`` can be carried out on ``devices``; a rank takes each, in order.
+def check_devices(grid: Grid, devices: list[str]) -> None:
+    """Check that ``grid`` can be carried out on ``devices``; a rank takes each, in order.
 
     Raises:
-        Misuse: the placement or a device is unknown or absent, or there are too many or too few.
+        Misuse: a device is unknown or absent, or there are too many or too few.
     """
     accelerator = get_accelerator()
     here = "cpu" if accelerator.device_name() == "cpu" else "gpu"
-    for place, (kind, number) in enumerate(parse("deepspeed", PLACEMENTS, placement, devices)):
+    for place, (kind, number) in enumerate(parse(grid.name, grid.devices, devices)):
         if kind != here or (kind == "gpu" and number >= accelerator.device_count()):
             found = f"{accelerator.device_count()} of {accelerator.device_name()}"
             raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {found}")
         if number != place:
             raise Misuse(f"--devices: DeepSpeed's launcher numbers ranks in order: {kind}:{place}, not {kind}:{number}")
+
+
+def check_network(network: Network, grid: Grid) -> None:
+    """Check that ``network`` can be carried out in ``grid``.
+
+    Raises:
+        Misuse: its columns are not as many as the grid's or cannot be parted, or it has fewer layers than stages.
+    """
+    columns = grid.columns
+    if columns > 1 and columns != network.columns:
+        raise Misuse(f"variant {network.variant} has {network.columns} column(s), so {columns} ranks cannot share it")
+    if columns > 1 and network.norm_spans_columns:
+        raise Misuse("this preset's response norm reaches across the columns, which placement columns cannot do")
+    if grid.stages > len(network.layers):
+        raise Misuse(f"a network of {len(network.layers)} layers cannot be cut into {grid.stages} stages")
 
 
 @dataclass(frozen=True)
@@ -85,40 +79,39 @@ def work(network: Network, layer: Layer, batch: int, micro_batch: int) -> float:
     return batch * per_image + (batch // micro_batch) * FLOPS_PER_WEIGHT * held
 
 
-def check_network(network: Network, placement: str) -> None:
-    """Check that ``network`` can be carried out in ``placement``.
-
-    Raises:
-        Misuse: its columns are not as many as the placement's, or cannot be parted.
-    """
-    columns = GRIDS[placement].columns
-    if columns > 1 and columns != network.columns:
-        raise Misuse(f"variant {network.variant} has {network.columns} column(s), so {columns} ranks cannot share it")
-    if columns > 1 and network.norm_spans_columns:
-        raise Misuse("this preset's response norm reaches across the columns, which placement columns cannot do")
-
-
-def plan(network: Network, placement: str, batch: int, micro_batch: int | None = None) -> Pipeline:
+def plan(network: Network, stages: int, batch: int, micro_batch: int | None = None) -> Pipeline:
     """The cut and the micro-batch that finish a step of ``batch`` images soonest.
 
     With m micro-batches in p stages a step takes (m + p - 1) / m times the slowest stage's work. More micro-batches
     wait less and touch the weights more often.
     """
-    if GRIDS[placement].stages == 1:
+    if stages == 1:
         return Pipeline((network.layers,), micro_batch or batch)
     sizes = [micro_batch] if micro_batch else [n for n in range(SMALLEST_MICRO_BATCH, batch) if batch % n == 0]
-    best, soonest = Pipeline((network.layers,), batch), inf
+    best, soonest = None, inf
     for size in sizes or [batch]:
         cost = [work(network, layer, batch, size) for layer in network]
-        count = batch // size
-        for place in range(1, len(cost)):
-            slower = max(sum(cost[:place]), sum(cost[place:]))
-            if (took := slower * (count + 1) / count) < soonest:
-                best, soonest = Pipeline((network.layers[:place], network.layers[place:]), size), took
+        pipeline = cut_evenly(network, stages, size, cost)
+        slowest = max(sum(work(network, layer, batch, size) for layer in part) for part in pipeline.stages)
+        if (took := slowest * (batch // size + stages - 1) / (batch // size)) < soonest:
+            best, soonest = pipeline, took
+    assert best
     return best
 
 
-def cut_evenly(network: Network, micro_batch: int, seconds: list[float]) -> Pipeline:
-    """The cut whose slower stage has the least to do; ``seconds``: each layer's share of a step."""
-    place = min(range(1, len(seconds)), key=lambda at: max(sum(seconds[:at]), sum(seconds[at:])))
-    return Pipeline((network.layers[:place], network.layers[place:]), micro_batch)
+def cut_evenly(network: Network, stages: int, micro_batch: int, cost: list[float]) -> Pipeline:
+    """The cut whose slowest stage has the least to do; ``cost``: each layer's share of a step, in any unit."""
+    until = [0.0, *accumulate(cost)]
+    # By how many layers come first: the least that the slowest of some stages can have to do, and where they are cut.
+    best: dict[int, tuple[float, tuple[int, ...]]] = {place: (until[place], (place,)) for place in range(1, len(until))}
+    for _ in range(stages - 1):
+        best = {
+            end: min(
+                (max(slowest, until[end] - until[place]), (*cuts, end))
+                for place, (slowest, cuts) in best.items()
+                if place < end
+            )
+            for end in range(min(best) + 1, len(until))
+        }
+    _, cuts = best[len(cost)]
+    return Pipeline(tuple(network.layers[start:end] for start, end in pairwise((0, *cuts))), micro_batch)

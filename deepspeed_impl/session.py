@@ -67,10 +67,10 @@ def check_request(request: Request) -> Request:
     Raises:
         Misuse: the placement, the network or the micro-batch does not suit.
     """
-    devices = request.devices or tuple(placement.default_devices(request.placement))
-    placement.check_devices(request.placement, list(devices))
-    placement.check_network(request.case.network(), request.placement)
-    batch, replicas = request.case.batch, placement.GRIDS[request.placement].replicas
+    devices = request.devices or tuple(placement.default_devices(request.grid))
+    placement.check_devices(request.grid, list(devices))
+    placement.check_network(request.case.network(), request.grid)
+    batch, replicas = request.case.batch, request.grid.replicas
     if batch % replicas:
         raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
     if request.micro_batch and batch // replicas % request.micro_batch:
@@ -91,16 +91,16 @@ def open_session(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
     dtype = getattr(torch, request.dtype)
-    grid = placement.GRIDS[request.placement]
+    grid = request.grid
     topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
     columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
     batch, own = request.case.batch, request.case.batch // grid.replicas
-    pipeline = placement.plan(experiment.network, request.placement, own, request.micro_batch)
+    pipeline = placement.plan(experiment.network, grid.stages, own, request.micro_batch)
     count = own // pipeline.micro_batch
     micro = Slice(request.seed, pipeline.micro_batch, count, replicas.index * own, Share(columns))
     if grid.stages > 1:
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
-        pipeline = placement.cut_evenly(experiment.network, micro.size, seconds)
+        pipeline = placement.cut_evenly(experiment.network, grid.stages, micro.size, seconds)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(

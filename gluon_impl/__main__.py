@@ -36,7 +36,7 @@ def set_threads(request: Request) -> None:
     Two contexts that call the BLAS in MXNet's wheel with several threads each can wait for each other for ever. Only
     float64 goes through it, float32 through oneDNN.
     """
-    contexts = 1 if request.placement == "single" else 2
+    contexts = request.grid.devices
     if contexts > 1 and request.precision == "fp64":
         os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // contexts)))

@@ -1,5 +1,7 @@
 """How the network lies on devices: the contexts of a placement, and which share of each layer they hold."""
 
+from itertools import combinations, pairwise
+
 import mxnet as mx
 
 from gluon_impl.network import Share, Shares, columns_on
@@ -7,48 +9,61 @@ from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
+from protocol.grid import Grid
 from protocol.request import Request
 
-PLACEMENTS = {"single": 1, "columns": 2, "stages": 2, "replicas": 2}
 SMALLEST_MICRO_BATCH, MOST_MICRO_BATCHES = 4, 8
 
 
-def default_devices(placement: str) -> list[str]:
+def default_devices(grid: Grid) -> list[str]:
     """``gpu:0, gpu:1`` where the machine has as many, else the CPU's contexts."""
-    count = PLACEMENTS.get(placement, 1)
-    kind = "gpu" if mx.context.num_gpus() >= count else "cpu"
-    return [f"{kind}:{index}" for index in range(count)]
+    kind = "gpu" if mx.context.num_gpus() >= grid.devices else "cpu"
+    return [f"{kind}:{index}" for index in range(grid.devices)]
 
 
-def contexts(placement: str, devices: list[str]) -> list[mx.Context]:
-    """The contexts of ``devices`` for ``placement``.
+def contexts(grid: Grid, devices: list[str]) -> list[mx.Context]:
+    """The contexts of ``devices`` for ``grid``.
 
     Raises:
-        Misuse: the placement or a device is unknown or absent, or there are too many or too few.
+        Misuse: the grid is a product, a device is unknown or absent, or there are too many or too few.
     """
+    if len(grid.several) > 1:
+        raise Misuse(f"the gluon backend carries out columns, stages or replicas, not {grid.name}; deepspeed does")
     found = []
-    for kind, number in parse("gluon", PLACEMENTS, placement, devices):
+    for kind, number in parse(grid.name, grid.devices, devices):
         if kind == "gpu" and number >= mx.context.num_gpus():
             raise Misuse(f"--devices: there is no gpu:{number} here; MXNet sees {mx.context.num_gpus()} GPU(s)")
         found.append(mx.Context(kind, number))
     return found
 
 
-def shares(placement: str, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int) -> Shares:
+def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int) -> Shares:
     """Which share of each layer each of ``contexts`` holds; stages are cut where the measured work is most even.
 
     Raises:
-        ValueError: the columns cannot lie on the contexts.
+        ValueError: the columns cannot lie on the contexts, or there are fewer layers than stages.
     """
-    if placement == "replicas":
+    if grid.replicas > 1:
         whole = [Share(0, 1, contexts[0], dtype, tuple(contexts))]
         return {layer.name: whole for layer in table}
-    if placement == "stages":
-        seconds = layer_seconds(table, contexts[0], dtype, micro_batch)
-        cut = min(range(1, len(seconds)), key=lambda at: max(sum(seconds[:at]), sum(seconds[at:])))
+    if grid.stages > 1:
+        if grid.stages > len(table.layers):
+            raise ValueError(f"a network of {len(table.layers)} layers cannot be cut into {grid.stages} stages")
+        stage_of = cut_evenly(layer_seconds(table, contexts[0], dtype, micro_batch), grid.stages)
         held = [[Share(0, 1, context, dtype)] for context in contexts]
-        return {layer.name: held[number >= cut] for number, layer in enumerate(table)}
+        return {layer.name: held[stage] for layer, stage in zip(table, stage_of, strict=True)}
     return columns_on(table, contexts, dtype)
+
+
+def cut_evenly(seconds: list[float], stages: int) -> list[int]:
+    """Each layer's stage, so that the slowest stage has the least to do."""
+    layers = range(1, len(seconds))
+
+    def slowest(cuts: tuple[int, ...]) -> float:
+        return max(sum(seconds[start:end]) for start, end in pairwise((0, *cuts, len(seconds))))
+
+    cuts = min(combinations(layers, stages - 1), key=slowest)
+    return [sum(number >= cut for cut in cuts) for number in range(len(seconds))]
 
 
 def micro_batches(request: Request) -> int:
@@ -59,10 +74,10 @@ def micro_batches(request: Request) -> int:
     Raises:
         Misuse: the batch cannot be cut so.
     """
-    placement, batch, size = request.placement, request.case.batch, request.micro_batch
-    if placement != "stages":
+    batch, size = request.case.batch, request.micro_batch
+    if request.grid.stages == 1:
         if size:
-            raise Misuse(f"placement {placement} takes a batch whole: leave out --micro-batch")
+            raise Misuse(f"placement {request.placement} takes a batch whole: leave out --micro-batch")
         return 1
     if size and batch % size:
         raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
@@ -78,7 +93,7 @@ def part_size(request: Request) -> int:
     Raises:
         Misuse: the batch cannot be cut so.
     """
-    batch, replicas = request.case.batch, PLACEMENTS[request.placement] if request.placement == "replicas" else 1
+    batch, replicas = request.case.batch, request.grid.replicas
     if batch % replicas:
         raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
     return batch // (replicas * micro_batches(request))

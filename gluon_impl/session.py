@@ -32,12 +32,12 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
     Raises:
         Misuse: the placement does not suit the devices, the network or this backend.
     """
-    devices = list(request.devices) or placement.default_devices(request.placement)
-    contexts = placement.contexts(request.placement, devices)
+    devices = list(request.devices) or placement.default_devices(request.grid)
+    contexts = placement.contexts(request.grid, devices)
     size = placement.part_size(request)
     experiment = open_experiment(request.case, request.data, request.seed)
     try:
-        shares = placement.shares(request.placement, experiment.network, contexts, request.dtype, size)
+        shares = placement.shares(request.grid, experiment.network, contexts, request.dtype, size)
         network = AlexNet(experiment.network, contexts, request.dtype, make, shares, placement.micro_batches(request))
     except ValueError as error:
         raise Misuse(str(error)) from None

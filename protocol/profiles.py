@@ -14,7 +14,7 @@ ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
 TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
 EVERY: dict[str, tuple[str, ...]] = {
     "gluon": ("single", "columns", "stages", "replicas"),
-    "deepspeed": ("single", "stages", "columns", "replicas", "stages-columns"),
+    "deepspeed": ("single", "stages", "columns", "replicas", "columns=2,stages=2"),
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from protocol.cases import Case, find_case
 from protocol.errors import Misuse
+from protocol.grid import Grid
 from protocol.probe import READINGS
 
 RUNS = Path("results/runs")
@@ -28,6 +29,10 @@ class Request:
     out: Path
     oracle: Path | None = None
     readings: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        return Grid.parse(self.placement)
 
     @property
     def dtype(self) -> str:
@@ -73,6 +78,7 @@ def make_request(
     for reading in readings.split(","):
         if reading not in READINGS:
             raise Misuse(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
+    grid = Grid.parse(placement)
     if batch:
         chosen = replace(chosen, batch=batch)
     if epochs:
@@ -80,7 +86,7 @@ def make_request(
     return Request(
         backend,
         chosen,
-        placement,
+        grid.name,
         tuple(devices.split(",")) if devices else (),
         data,
         micro_batch,
@@ -88,7 +94,7 @@ def make_request(
         seed,
         precision,
         resume,
-        out or default_folder(backend, chosen, placement, seed, precision),
+        out or default_folder(backend, chosen, grid.name, seed, precision),
         oracle,
         tuple(readings.split(",")),
     )

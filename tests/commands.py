@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from protocol.cases import find_case
 from protocol.experiment import Experiment, open_experiment
+from protocol.grid import Grid
 from protocol.oracle import Trainee
 from protocol.record import read_record
 from protocol.reference import Arrays
@@ -110,15 +111,14 @@ def check_finished_run(folder: Path, data: Path, placement: str, seed: int) -> N
     """A finished run of the tiny case must hold all that a run's folder is said to, and agree with itself."""
     experiment = tiny_experiment(data, seed)
     test = experiment.store.test
-    record = read_record(folder)
-    assert (record.kind, record.status, record.placement, record.seed) == ("train", "finished", placement, seed)
-    axes = [] if placement == "single" else placement.split("-")
-    devices = [f"cpu:{number}" for number in range(2 ** len(axes))]
+    record, grid = read_record(folder), Grid.parse(placement)
+    assert (record.kind, record.status, record.placement, record.seed) == ("train", "finished", grid.name, seed)
+    devices = [f"cpu:{number}" for number in range(grid.devices)]
     assert record.devices == list(record.parameters) == devices
     shapes = experiment.network.parameter_shapes()
-    held = sum(int(np.prod(shape)) for shape in shapes.values()) * (2 if "replicas" in axes else 1)
+    held = sum(int(np.prod(shape)) for shape in shapes.values()) * grid.replicas
     assert sum(record.parameters.values()) == held
-    if "columns" in axes:
+    if grid.columns > 1:
         assert list(record.parameters.values())[0::2] == list(record.parameters.values())[1::2]
     assert record.plan_hash == experiment.plan_hash()
     text = (folder / "record.json").read_text()

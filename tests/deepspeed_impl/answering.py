@@ -8,12 +8,13 @@ from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
 from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
 from paper.architecture import Network
+from protocol.grid import Grid
 from tests.backends import BATCH, SEED, Answer, Question
 
 
 def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
     """The stages of a pipeline, without an engine around them."""
-    pipeline = placements.plan(table, placement, BATCH, micro)
+    pipeline = placements.plan(table, Grid.parse(placement).stages, BATCH, micro)
     cut = Slice(SEED, pipeline.micro_batch, BATCH // pipeline.micro_batch)
     return [Stage(part, cut, make_imposed if imposed else make_module) for part in pipeline.stages]
 

@@ -31,7 +31,7 @@ def main(data: Path, count: int, precision: str) -> None:
     expected, seen = None, {}
     for place in range(1, len(request.case.network().layers)):
 
-        def cut(table: Network, micro: int, _: list[float], at: int = place) -> Pipeline:
+        def cut(table: Network, _: int, micro: int, __: list[float], at: int = place) -> Pipeline:
             return Pipeline((table.layers[:at], table.layers[at:]), micro)
 
         with pytest.MonkeyPatch.context() as patch:

@@ -20,7 +20,7 @@ class TestMisuse(MisuseTests):
             ("--placement", "columns", "--variant", "merged"), ("merged has 1 column(s)",)
         ),
         "columns that a norm spans": Misuse(
-            ("--placement", "stages-columns", "--preset", "caffe"), ("reaches across",)
+            ("--placement", "stages,columns", "--preset", "caffe"), ("reaches across",)
         ),
         "replicas that cannot share a batch": Misuse(("--placement", "replicas", "--batch", "31"), ("batch of 31",)),
         "micro-batches that do not divide a replica's part": Misuse(

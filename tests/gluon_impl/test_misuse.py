@@ -20,7 +20,7 @@ class TestMisuse(MisuseTests):
             ("--placement", "stages", "--micro-batch", "5"), ("--micro-batch 5", "32")
         ),
         "replicas that cannot share a batch": Misuse(("--placement", "replicas", "--batch", "31"), ("batch of 31",)),
-        "another backend's placement": Misuse(
-            ("--placement", "stages-columns"), ("'stages-columns'", "columns, stages, replicas")
+        "a product, which the other backend carries out": Misuse(
+            ("--placement", "columns=2,stages=2"), ("columns=2,stages=2", "deepspeed")
         ),
     }

@@ -24,7 +24,7 @@ ROUTES: dict[str, list[Leg]] = {
     "deepspeed, gluon, deepspeed": [
         ("deepspeed", "single", 5),
         ("gluon", "columns", 10),
-        ("deepspeed", "stages-columns", 15),
+        ("deepspeed", "columns=2,stages=2", 15),
         ("deepspeed", "replicas", 20),
     ],
 }

@@ -26,6 +26,7 @@ from compare.load import RunFolder, Runs
 from compare.tables import COLUMNS
 from paper.cost import column_parameters, parameters
 from protocol.cases import ACCURACY_MARGIN
+from protocol.grid import Grid
 from protocol.probe import READINGS, centred
 
 Row = dict[str, Any]
@@ -116,12 +117,14 @@ def _row(run: RunFolder, rung: str, quantity: str, right: str, difference: float
 def _counts(runs: Runs) -> Iterator[Row]:
     """Parameters on each device against the table's."""
     for run in (*runs.of("bench"), *runs.of("parity")):
-        held = run.record.parameters
-        expected = {"total": parameters(run.network)}
-        found = {"total": sum(held.values())}
-        if run.record.placement == "columns":
-            expected |= dict(zip(held, column_parameters(run.network), strict=True))
-            found |= held
+        held, grid = run.record.parameters, Grid.parse(run.record.placement)
+        whole = parameters(run.network)
+        expected = {"total": whole * grid.replicas}
+        found = {"total": sum(held.values())} | held
+        if grid.stages == 1 and grid.devices > 1:
+            # Columns count fastest, so every replica's devices stand together.
+            each = column_parameters(run.network) if grid.columns > 1 else [whole]
+            expected |= dict(zip(held, each * grid.replicas, strict=True))
         for device, count in expected.items():
             difference = abs(found[device] - count)
             yield _row(run, "counts", f"parameters, {device}", "layer table", difference, 0, f"{found[device]:,}")

@@ -35,14 +35,14 @@ def memory(session: Session) -> list[dict[str, Any]]:
     network = session.network
     stats = json.loads(profiler.dumps(reset=False, format="json"))["Memory"]["Device Storage"]
     momentum = session.optimizer.momentum()
-    table, size = network.table, session.record.result["micro_batch"]
+    table, images = network.table, session.record.result["micro_batch"]
     found: list[dict[str, Any]] = []
     for number, context in enumerate(network.contexts):
         device = context_name(context)
         share = next(share for share in network.shares if context in share.contexts)
         predicted = held_today(
             table,
-            size,
+            images,
             layers=[layer for layer in table if share in network.shares_of[layer.name]],
             devices=share.count,
             # As many as stages are under way, of which stage s of p holds p - s at most.

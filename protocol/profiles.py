@@ -138,16 +138,16 @@ def recipes(backends: tuple[str, ...]) -> list[Job]:
 
 def ladder(backends: tuple[str, ...]) -> list[Job]:
     """Every placement at two presets, the others at two placements, at small size; full size; and trajectories."""
-    jobs: list[Job] = []
-    for preset in PRESETS:
-        tried = EVERY if preset in ("paper", "chm-145") else TWINS
-        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18, placements=tried)
-    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
+    # The full-size oracles come first: beside each of them there is memory left for a small job alone.
+    jobs = _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
     jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")
     # One step shows the other readings at full size, and how much of the image is left in their logits.
     for preset in ("chm-145", "caffe", "notes"):
         oracle = Job("oracle", "oracle", "parity", 30, preset=preset, extra=("--epochs", "1"))
         jobs += _parity(oracle, backends, 15, "imposed,free")
+    for preset in PRESETS:
+        tried = EVERY if preset in ("paper", "chm-145") else TWINS
+        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18, placements=tried)
     jobs.append(Job("oracle", "envelope", "trajectory", 20))
     for backend in backends:
         jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]

@@ -78,6 +78,11 @@ def rows(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def texts(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 def tiny_experiment(data: Path, seed: int = 0) -> Experiment:
     return open_experiment(find_case("tiny"), data, seed)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+from protocol.record import read_record
 from tests.commands import (
     Backend,
     check_finished_run,
@@ -15,6 +16,7 @@ from tests.commands import (
     ladder_oracle,
     rows,
     same,
+    texts,
     weights_of,
 )
 
@@ -92,6 +94,20 @@ class TrainingTests:
     @pytest.mark.parametrize("kind", SEEDS)
     def test_parity_with_the_oracle(self, folder: Path, data: Path, kind: str, preset: str) -> None:
         self.check_parity_in(self.placement(kind), folder, data, preset)
+
+    @pytest.mark.parametrize("placement", ["single", "columns", "stages", "replicas"])
+    def test_bench_measures_every_device(self, folder: Path, data: Path, placement: str) -> None:
+        out = folder / f"bench-{placement}"
+        where = ("--placement", placement, "--steps", 2, "--data", data, "--out", out)
+        self.backend.call("bench", "--case", "tiny", *where, cwd=folder)
+        devices = read_record(out).devices
+        memory = texts(out / "memory.csv")
+        held = [row for row in memory if row["kind"] == "parameters"]
+        assert [row["device"] for row in held] == devices
+        assert [row["measured_bytes"] for row in held] == [row["predicted_bytes"] for row in held]
+        seconds = [float(row["seconds"]) for row in texts(out / "timings.csv") if row["phase"] == "step"]
+        assert len(seconds) == 2
+        assert min(seconds) > 0
 
     def check_training_in(self, placement: str, folder: Path, data: Path) -> None:
         """A whole run in a placement of which there is no ``kind``."""

@@ -1,6 +1,7 @@
 """Bytes per context, from MXNet's own profiler, which must be on before the first array is made."""
 
 import json
+import os
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ METHOD = "mxnet.profiler, peak of the context's storage"
 def start() -> None:
     """Switch the profiler on: call before any array is made."""
     profiler.set_config(
+        filename=os.devnull,  # what it writes when the process ends; its default is a file in the working directory
         profile_memory=True,
         aggregate_stats=True,
         profile_imperative=False,

@@ -1,5 +1,6 @@
 """fp32 means fp32: products round as float32 does, not as bfloat16 or TF32 would."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -29,3 +30,7 @@ def convolution(dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("operation", [product, dense, convolution])
 def test_the_error_is_that_of_float32(operation: Callable[[str], np.ndarray]) -> None:
     check_rounding(operation)
+
+
+def test_onednn_is_asked_not_to_round_operands() -> None:
+    assert os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"

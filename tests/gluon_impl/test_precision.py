@@ -1,5 +1,6 @@
 """fp32 means fp32: products round as float32 does, not as bfloat16 or TF32 would."""
 
+import os
 from collections.abc import Callable
 
 import mxnet as mx
@@ -46,3 +47,7 @@ def test_the_loss_and_its_gradient_round_as_their_precision(size: float, dtype: 
     assert losses.mean().asscalar() == pytest.approx(loss, rel=units)
     found = given.grad.asnumpy().astype(np.float64) / len(labels)
     assert np.linalg.norm(found - gradient) <= units * np.linalg.norm(gradient)
+
+
+def test_onednn_is_asked_not_to_round_operands() -> None:
+    assert os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"

@@ -19,6 +19,7 @@ def handler(verb: str) -> Callable[[Request], None]:
         if launch.is_rank():
             launch.die_with_ancestors()
             getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
+            launch.leave()
             return
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)

@@ -8,6 +8,7 @@ import threading
 import time
 
 import psutil
+import torch.distributed
 
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.record import log
@@ -81,3 +82,11 @@ def die_with_ancestors() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def leave() -> None:
+    """End this rank's connections before Python ends.
+
+    A thread of gloo's that still holds a tensor then would ask for an interpreter that has gone, which aborts the rank.
+    """
+    torch.distributed.destroy_process_group()

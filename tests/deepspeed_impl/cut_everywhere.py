@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from deepspeed_impl import feed, placement
+from deepspeed_impl.launch import leave
 from deepspeed_impl.placement import Pipeline
 from deepspeed_impl.session import open_session
 from deepspeed_impl.train import train_step
@@ -59,3 +60,4 @@ def main(data: Path, count: int, precision: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    leave()

@@ -21,13 +21,13 @@ Weights at step 0, images and labels are given to a network, not computed by it,
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from paper.architecture import Activation, Pool
+from paper.architecture import Activation, Network, Pool
 from protocol import dropout, literal, probe
 from protocol.experiment import Experiment, open_experiment
 from protocol.probe import READINGS
@@ -47,9 +47,9 @@ FP64_UNIT_RATIO = 2.0**-29
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
 # Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
-# largest of four draws is about one deviation; four times that leaves one run in some ten thousand outside.
+# largest of four draws is about one deviation; four times that leaves one run in some ten thousand outside. How far
+# tipping all ties leads is such a draw too.
 ENVELOPE_SAFETY = 4.0
-ENVELOPE_LEAD = 5
 ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
 TOLERANCE_COLUMNS = ("reading", "quantity", "tolerance", "difference", "where")
 
@@ -163,7 +163,8 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
 
     runs = [perturbed_run(seed) for seed in range(PERTURBATIONS)]
     imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in truth.seen}
-    jumps = distances(observe(experiment, np.float64, margins=margins_of(experiment, truth, imposed)))
+    margins = margins_of(experiment.network, _outputs(truth.seen), _outputs(imposed))
+    jumps = distances(observe(experiment, np.float64, margins=margins))
     free = {
         name: bound + (ENVELOPE_SAFETY if _late(name) else TIE_SAFETY) * jumps[name] for name, bound in imposed.items()
     }
@@ -184,17 +185,23 @@ def _late(quantity: str) -> bool:
     return quantity.startswith(("loss.", "weight.", "test.")) and quantity not in ("loss.0", "test.start")
 
 
-def margins_of(experiment: Experiment, truth: OracleRun, bounds: dict[str, float]) -> dict[str, float]:
+def _outputs(quantities: Mapping[str, Any]) -> dict[str, Any]:
+    """What concerns each layer's output, by layer."""
+    prefix = "forward."
+    return {name.removeprefix(prefix): value for name, value in quantities.items() if name.startswith(prefix)}
+
+
+def margins_of(network: Network, activations: Arrays, bounds: dict[str, float]) -> dict[str, float]:
     """By layer that chooses: how near a choice must be for rounding to tip it.
 
     That is how far the layer's input may be from float64, in its own unit; a pooling window has two such inputs.
     """
     found: dict[str, float] = {}
     before = None
-    for layer in experiment.network:
+    for layer in network:
         if before is not None and isinstance(layer, Activation | Pool):
-            size = float(np.sqrt(np.square(truth.seen[f"forward.{before}"]).mean()))
-            found[layer.name] = bounds[f"forward.{before}"] * size * (2 if isinstance(layer, Pool) else 1)
+            size = float(np.sqrt(np.square(activations[before]).mean()))
+            found[layer.name] = bounds[before] * size * (2 if isinstance(layer, Pool) else 1)
         before = layer.name
     return found
 
@@ -211,27 +218,49 @@ def _share_bounds(bounds: dict[str, float]) -> None:
         bounds.update(dict.fromkeys(reached, max((bounds[name] for name in reached), default=0.0)))
 
 
-def losses(experiment: Experiment, steps: int, dtype: type, perturbation: int = 0) -> list[float]:
-    """The losses of the first steps."""
+def losses(
+    experiment: Experiment,
+    steps: int,
+    dtype: type,
+    *,
+    perturbation: int = 0,
+    margins: dict[str, float] | None = None,
+) -> list[float]:
+    """The losses of the first steps; ``margins``: by layer, how near a choice must be to be made the other way."""
     trainee = Trainee(experiment, dtype, perturbation)
-    return [trainee.take(step)[2] for step in range(steps)]
+    return [trainee.take(step, margins=margins)[2] for step in range(steps)]
 
 
 def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
     """Per step: the float64 loss, and the bounds within which float32 runs of the same seed should stay.
 
-    The bounds are ``ENVELOPE_SAFETY`` times the largest distance of any perturbed float32 run up to ``ENVELOPE_LEAD``
-    steps later, and at least one unit roundoff for each layer. Whether rounding tips a ReLU or a maximum, and at which
-    step, is chance: without the lead one perturbed run in 180 left the bounds of four others, with it none of 3,960
-    trials did, nor went half as far.
+    The bounds are ``ENVELOPE_SAFETY`` times the largest distance so far of any perturbed float32 run and of a float64
+    run that makes every choice the other way that rounding could tip; and at least one unit roundoff for each layer.
+    The perturbed runs alone would not do: whether a tie tips in one of them, and at which step, is chance.
     """
     truth = losses(experiment, steps, np.float64)
-    others = [losses(experiment, steps, np.float32, seed) for seed in range(PERTURBATIONS)]
+    tipped = losses(experiment, steps, np.float64, margins=_margins_at_start(experiment))
+    others = [losses(experiment, steps, np.float32, perturbation=seed) for seed in range(PERTURBATIONS)]
+    spread = jump = 0.0
     for step, loss in enumerate(truth):
-        later = slice(0, step + ENVELOPE_LEAD + 1)
-        spread = max(abs(a - b) for other in others for a, b in zip(other[later], truth[later], strict=True))
-        bound = max(ENVELOPE_SAFETY * spread, len(experiment.network.layers) * FP32_UNIT * loss)
+        spread = max(spread, *(abs(other[step] - loss) for other in others))
+        jump = max(jump, abs(tipped[step] - loss))
+        bound = max(ENVELOPE_SAFETY * (spread + jump), len(experiment.network.layers) * FP32_UNIT * loss)
         yield {"step": step, "loss": loss, "low": loss - bound, "high": loss + bound}
+
+
+def _margins_at_start(experiment: Experiment) -> dict[str, float]:
+    """:func:`margins_of` the first step, by perturbed float32 passes that keep to float64's choices."""
+    truth, *_ = Trainee(experiment, np.float64).take(0)
+    others = [
+        Trainee(experiment, np.float32, seed).take(0, truth.choices)[0].activations for seed in range(PERTURBATIONS)
+    ]
+    floor = len(experiment.network.layers) * FP32_UNIT
+    bounds = {
+        name: max(floor, *(SAFETY * probe.distance(other[name], value).difference for other in others))
+        for name, value in truth.activations.items()
+    }
+    return margins_of(experiment.network, truth.activations, bounds)
 
 
 def write(request: Request, experiment: Experiment) -> None:

@@ -12,10 +12,11 @@ SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
 ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
 # The placements that the audit tries, the first of them on one device; the ladder tries them all.
 TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
-EVERY: dict[str, tuple[str, ...]] = {
+NAMED: dict[str, tuple[str, ...]] = {
     "gluon": ("single", "columns", "stages", "replicas"),
-    "deepspeed": ("single", "stages", "columns", "replicas", "columns=2,stages=2"),
+    "deepspeed": ("single", "stages", "columns", "replicas"),
 }
+EVERY = {**NAMED, "deepspeed": (*NAMED["deepspeed"], "columns=2,stages=2")}
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
         oracle = Job("oracle", "oracle", "parity", 30, preset=preset, extra=("--epochs", "1"))
         jobs += _parity(oracle, backends, 15, "imposed,free")
     for preset in PRESETS:
-        tried = EVERY if preset in ("paper", "chm-145") else TWINS
+        tried = {"paper": EVERY, "chm-145": NAMED}.get(preset, TWINS)
         jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18, placements=tried)
     jobs.append(Job("oracle", "envelope", "trajectory", 20))
     for backend in backends:

@@ -13,6 +13,7 @@ from protocol.oracle import GIVEN, OracleRun
 from protocol.probe import READINGS
 from protocol.reference import Pass, carry_out
 
+STEPS = 4
 CASE = replace(find_case("ladder"), size="tiny", epochs=2, batch=8, test_limit=5)
 
 
@@ -77,3 +78,25 @@ def test_a_tipped_choice_widens_the_free_reading(
     )
     wide = oracle.tolerances(experiment, truth)["free"]
     assert wide["gradient.conv1.weight"] > 3 * narrow["gradient.conv1.weight"]
+
+
+def test_other_roundings_stay_in_the_envelope_and_another_rate_leaves_it(experiment: Experiment) -> None:
+    bounds = list(oracle.envelope(experiment, STEPS))
+    for seed in range(90, 94):
+        others = oracle.losses(experiment, STEPS, np.float32, perturbation=seed)
+        assert all(row["low"] <= loss <= row["high"] for row, loss in zip(bounds, others, strict=True))
+    other = replace(experiment, case=replace(experiment.case, rate=1.01 * experiment.case.rate))
+    wrong = oracle.losses(other, STEPS, np.float32)
+    assert not all(row["low"] <= loss <= row["high"] for row, loss in zip(bounds, wrong, strict=True))
+
+
+def test_a_tipped_choice_widens_the_envelope(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "PERTURBATIONS", 1)
+    right = oracle.margins_of
+    widths = []
+    for factor in (0.0, 1e4):
+        monkeypatch.setattr(
+            oracle, "margins_of", lambda *a, by=factor: {name: by * value for name, value in right(*a).items()}
+        )
+        widths.append([row["high"] - row["low"] for row in oracle.envelope(experiment, STEPS)])
+    assert widths[1][-1] > 3 * widths[0][-1]

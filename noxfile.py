@@ -3,6 +3,7 @@
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
     nox -s ladder               is it one network? every rung but accuracy over seeds, every reading of the recipe
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
+    nox -s bench                speed of every placement beside peers and the machine's limit
     nox -s tests                every environment's tests, the planted mistakes among them
     nox -s gluon -- VERB ...    python -m gluon_impl ...
     nox -s deepspeed -- VERB ...  python -m deepspeed_impl ...
@@ -128,6 +129,12 @@ def audit(session: nox.Session) -> None:
 def ladder(session: nox.Session) -> None:
     """Hold both backends against the oracle, rung by rung: nox -s ladder, or nox -s ladder -- --rung forward."""
     run(session, "env-compare", "-m", "compare", "ladder", *backends(session), *session.posargs)
+
+
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Time every placement at full size beside its peers and the machine's limit, and write results/bench."""
+    run(session, "env-compare", "-m", "compare", "bench", *backends(session), *session.posargs)
 
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)

@@ -1,4 +1,4 @@
-"""The comparison's command line: ``python -m compare run | audit | lint``."""
+"""The comparison's command line: ``python -m compare run | ladder | bench | audit | lint``."""
 
 import sys
 from dataclasses import asdict
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from compare import audit as auditing
-from compare import conductor, parity, tables
+from compare import bench as benching
+from compare import conductor, parity, tables, throughput
 from compare import lint as linting
 from compare.load import Runs, load_runs
 from compare.parity import RUNGS
@@ -29,6 +30,7 @@ from protocol.request import RUNS
 AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")
 POWER = Path("results/power")
+BENCH = Path("results/bench")
 LINT = Path("results/lint")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
@@ -92,6 +94,21 @@ def ladder(
 
 
 @app.command()
+def bench(
+    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
+    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+) -> None:
+    """Time every placement at full size beside its peers and the machine's limit."""
+    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    photos(STORES)
+    benching.measure(interpreters, STORES, BENCH)
+    throughput.write(BENCH)
+    for sentence in throughput.sentences(*throughput.read(BENCH)):
+        log(sentence)
+    log(f"tables and plot: {BENCH}")
+
+
+@app.command()
 def audit(
     runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
@@ -104,7 +121,7 @@ def audit(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
-    keep(RUNS, STORES, POWER, LINT, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, LINT, BENCH, REFERENCE.parent)
     regenerate(Path("README.md"), REFERENCE)
 
 

@@ -152,7 +152,7 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
     planned, started = queue.seconds(), time.monotonic()
     watch = Watch()
     watch.start()
-    with _display(total) as progress:
+    with display(total) as progress:
         bar = progress.add_task("", total=total)
 
         def announce(job: Job) -> None:
@@ -186,7 +186,8 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
     return failed, watch.peak
 
 
-def _display(total: int) -> Progress:
+def display(total: int) -> Progress:
+    """A bar on a terminal, nothing elsewhere."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not console.is_terminal or total == 0)

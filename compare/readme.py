@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from compare import power, presets
+from compare import power, presets, throughput
 from compare.answers import answers
 from compare.report import facts, parity_sentence, speeds, summary
 from compare.tables import COLUMNS
@@ -39,6 +39,7 @@ def block(audit: Path) -> str:
         f"{power.sentence(tables['power'])} A tolerance is what float32 costs the float64 oracle, measured.",
         "\n".join(f"- {line}" for line in facts(tables)),
         _speeds(tables),
+        *_bench(audit.parent / "bench"),
         "At the start of training, under each reading of the recipe:",
         "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
         "## The questions",
@@ -51,6 +52,15 @@ def _speeds(tables: dict[str, pd.DataFrame]) -> str:
     heads = ("backend", "placement", "variant", "batch", "threads a device", "images/s, measured", "days to train")
     lines = [heads, ["---"] * len(heads), *(row.values() for row in speeds(tables))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bench(folder: Path) -> list[str]:
+    """What the bench came to, where there is one."""
+    if not (folder / "throughput.csv").is_file():
+        return []
+    lines = "\n".join(f"- {line}" for line in throughput.sentences(*throughput.read(folder)))
+    plot = f"![Images a second of every placement and its peers]({folder.as_posix()}/throughput.png)"
+    return ["Every placement beside its peers, in one run (`nox -s bench`):", lines, plot]
 
 
 def with_block(readme: str, text: str) -> str:

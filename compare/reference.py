@@ -10,10 +10,11 @@ from protocol.files import new_folder
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
 
-def keep(runs: Path, data: Path, mistakes: Path, linted: Path, target: Path) -> None:
+def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, target: Path) -> None:
     """Copy the small files of ``runs`` below ``target``, and write the audit that follows from them.
 
-    ``mistakes`` and ``linted`` are the folders of the ladder's trials and of other networks' records.
+    ``mistakes``, ``linted`` and ``benched`` are the folders of the ladder's trials, of other networks' records and of
+    the bench.
     """
     with new_folder(target) as draft:
         for run in load_runs(runs).finished:
@@ -28,6 +29,7 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, target: Path) -> 
         (draft / "power").mkdir()
         if (mistakes / "power.csv").is_file():
             shutil.copyfile(mistakes / "power.csv", draft / "power" / "power.csv")
-        if linted.is_dir():
-            shutil.copytree(linted, draft / "lint")
+        for source, name in ((linted, "lint"), (benched, "bench")):
+            if source.is_dir():
+                shutil.copytree(source, draft / name)
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")

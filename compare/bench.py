@@ -1,0 +1,156 @@
+"""Run every placement, the peers and the machine's limit in turn, several times: all meet the same machine.
+
+nox -s bench
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from compare.conductor import MODULES, display
+from protocol.errors import Misuse
+from protocol.profiles import NAMED
+from protocol.record import log, read_record, write_table
+
+BATCH, STEPS, REPEATS = 128, 3, 3
+PEERS = {
+    "torch-eager": "deepspeed",
+    "torch-compiled": "deepspeed",
+    "mxnet-stock": "gluon",
+    "deepspeed-default-cut": "deepspeed",
+}
+SAMPLE_COLUMNS = ("backend", "placement", "precision", "batch", "threads", "repeat", "seconds")
+PHASE_COLUMNS = ("backend", "placement", "repeat", "device", "phase", "step", "seconds")
+LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
+# What DeepSpeed's backend asks of glibc: without it, a peer would hand its memory back to the system at every step.
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A backend in one placement, or a peer with a number of threads."""
+
+    name: str
+    placement: str = ""
+    threads: int = 0
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.placement or f'with {self.threads} threads'}"
+
+    def run(self, interpreters: dict[str, str], data: Path, out: Path) -> Iterator[dict[str, Any]]:
+        """Train for some steps; yield a sample for each."""
+        row = {"backend": self.name, "placement": self.placement, "precision": "fp32", "batch": BATCH}
+        if self.name in PEERS:
+            found = peer(self.name, interpreters, self.threads)
+            threads, seconds = found["threads"], found["seconds"]
+        else:
+            command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
+            command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
+            _output([*command, "--data", str(data), "--out", str(out)], {})
+            timings = pd.read_csv(out / "timings.csv")
+            threads = read_record(out).threads
+            seconds = timings.loc[timings["phase"] == "step", "seconds"].tolist()
+        for value in seconds:
+            yield {**row, "threads": threads, "seconds": value}
+
+
+def peer(name: str, interpreters: dict[str, str], threads: int) -> dict[str, Any]:
+    """What a peer's script prints."""
+    script = Path("peers") / f"{name.replace('-', '_')}.py"
+    command = [interpreters[PEERS[name]]]
+    if name == "deepspeed-default-cut":
+        command += ["-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", "2", "--no_local_rank"]
+    output = _output([*command, str(script), str(BATCH), str(STEPS)], {"OMP_NUM_THREADS": str(threads)})
+    return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+
+
+def limit(interpreters: dict[str, str]) -> dict[str, Any]:
+    """The machine's rates: products of matrices in floating-point operations a second, copies in bytes a second."""
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    return json.loads(_output([interpreters["deepspeed"], "peers/limit.py"], threads))
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    """What ``command`` prints.
+
+    Raises:
+        Misuse: it failed.
+    """
+    surroundings = {**KEEP_FREED_MEMORY, **os.environ, **environment}
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise Misuse(f"{' '.join(command[1:4])} failed with status {done.returncode}; it last said: {last[0]}")
+    return done.stdout
+
+
+def contenders(interpreters: dict[str, str]) -> list[Contender]:
+    """All that can run here, the peers once for each number of threads to try."""
+    cores = os.cpu_count() or 1
+    found = [Contender(name, place) for name, places in NAMED.items() if name in interpreters for place in places]
+    for name, backend in PEERS.items():
+        if backend in interpreters:
+            found += [Contender(name, threads=threads) for threads in sorted({max(1, cores // 2), cores})]
+    return found
+
+
+def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contender]:
+    """The backends' placements, and each peer with the number of threads that served it best."""
+    median = pd.DataFrame(samples).groupby(["backend", "threads"])["seconds"].median()
+    found: dict[tuple[str, str], Contender] = {}
+    for contender in tried:
+        known = found.setdefault((contender.name, contender.placement), contender)
+        if contender.threads and median[contender.name, contender.threads] < median[known.name, known.threads]:
+            found[contender.name, contender.placement] = contender
+    return list(found.values())
+
+
+def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
+    """Run all in turn, and write ``samples.csv``, ``phase_samples.csv`` and ``limit.csv`` to ``target``.
+
+    Raises:
+        Misuse: one of them failed.
+    """
+    left = contenders(interpreters)
+    names = {(contender.name, contender.placement) for contender in left}
+    total = len(left) + (REPEATS - 1) * len(names)
+    samples: list[dict[str, Any]] = []
+    phases: list[dict[str, Any]] = []
+    limits: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
+        bar = progress.add_task("", total=total)
+        for repeat in range(REPEATS):
+            limits.append({"repeat": repeat, **limit(interpreters)})
+            for contender in left:
+                progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")
+                if not progress.console.is_terminal:
+                    log(f"[{len(samples) // STEPS + 1}/{total}] round {repeat + 1}: {contender.title}")
+                out = Path(scratch) / f"{contender.name}-{contender.placement}-{repeat}"
+                samples += [{**row, "repeat": repeat} for row in contender.run(interpreters, data, out)]
+                if contender.placement:
+                    phases += _phases(contender, repeat, out)
+                progress.advance(bar)
+            left = best(left, samples)
+    target.mkdir(parents=True, exist_ok=True)
+    write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
+    write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
+    write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
+
+
+def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:
+    """How long each device spent in each phase of each step."""
+    where = {"backend": contender.name, "placement": contender.placement, "repeat": repeat}
+    rows = pd.read_csv(out / "timings.csv").to_dict("records")
+    return [{**where, **row} for row in rows if row["phase"] != "step"]

@@ -1,0 +1,182 @@
+"""Images a second of every placement, beside its peers and what the machine can do at the most."""
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from compare.bench import PEERS
+from compare.plots import DPI, PALETTE
+from paper.architecture import Layer, Network, Weighted, network
+from paper.cost import layer_train_flops, train_flops, weights
+from paper.recipe import PRESETS
+from protocol.record import write_table
+
+Row = dict[str, Any]
+COLUMNS = (
+    *("backend", "placement", "precision", "batch", "threads", "images_per_second", "low", "high", "peer"),
+    *("ratio_to_peer", "fraction_of_limit"),
+)
+ROOF_COLUMNS = ("layer", "flops", "bytes", "seconds", "bound")
+PHASE_COLUMNS = ("backend", "placement", "device", "phase", "seconds")
+WIDTH = 4  # bytes
+
+
+def table() -> Network:
+    """The network that all of them train."""
+    return network("two_column", PRESETS["paper"])
+
+
+def speeds(samples: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
+    """A row for each placement and each peer at its best number of threads.
+
+    ``low`` and ``high`` are the slowest and the fastest round's medians.
+    """
+    found = []
+    flops = train_flops(table())
+    for (backend, placement, precision, batch), group in samples.fillna("").groupby(
+        ["backend", "placement", "precision", "batch"], sort=False
+    ):
+        threads = group.groupby("threads")["seconds"].median().idxmin()
+        own = group[group["threads"] == threads]
+        rounds = batch / own.groupby("repeat")["seconds"].median()
+        middle = batch / own["seconds"].median()
+        found.append(
+            {
+                "backend": backend,
+                "placement": placement,
+                "precision": precision,
+                "batch": batch,
+                "threads": threads,
+                "images_per_second": middle,
+                "low": rounds.min(),
+                "high": rounds.max(),
+                "fraction_of_limit": middle * flops / limits[precision].median(),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> list[Row]:
+    """The rows of ``throughput.csv``: ours once for each peer, then the peers."""
+    measured = speeds(samples, limits)
+    is_peer = measured["backend"].isin(list(PEERS))
+    peers = measured[is_peer].set_index("backend")["images_per_second"]
+    ours = [
+        {**row, "peer": peer, "ratio_to_peer": row["images_per_second"] / speed}
+        for row in measured[~is_peer].to_dict("records")
+        for peer, speed in peers.items()
+    ]
+    return [*ours, *measured[is_peer].to_dict("records")]
+
+
+def roofline(limits: pd.DataFrame, batch: int) -> list[Row]:
+    """Each layer's least time in a step, in seconds, and whether arithmetic or memory sets it (modelled).
+
+    Layers are carried out one after the other, each reading and writing whole tensors of float32.
+    """
+    flops_per_second, bytes_per_second = limits["fp32"].median(), limits["copy"].median()
+    net, found = table(), []
+    for layer in net:
+        flops = batch * layer_train_flops(net, layer)
+        moved = WIDTH * (batch * _activations_moved(layer, first=layer is net.layers[0]) + _weights_moved(layer))
+        arithmetic, memory = flops / flops_per_second, moved / bytes_per_second
+        found.append(
+            {
+                "layer": layer.name,
+                "flops": flops,
+                "bytes": moved,
+                "seconds": max(arithmetic, memory),
+                "bound": "arithmetic" if arithmetic > memory else "memory",
+            }
+        )
+    return found
+
+
+def _activations_moved(layer: Layer, *, first: bool) -> int:
+    """Numbers read and written for an image; nothing takes the gradient by the image itself.
+
+    Forward, input and output; for the gradient by the input, both gradients and, without weights, what the forward pass
+    kept of the output; for the gradient by the weights, the input and a gradient.
+    """
+    inputs, outputs = prod(layer.shape_in), prod(layer.shape_out)
+    forward = by_weights = by_input = inputs + outputs
+    if not isinstance(layer, Weighted):
+        return forward + by_input + outputs
+    return forward + by_weights + (0 if first else by_input)
+
+
+def _weights_moved(layer: Layer) -> int:
+    """Numbers read and written in a step: weights forward and backward, their gradient twice, and the update's four."""
+    return 8 * weights(layer) if isinstance(layer, Weighted) else 0
+
+
+def phases(samples: pd.DataFrame) -> list[Row]:
+    """The median over steps of what each device spends in each phase."""
+    keys = ["backend", "placement", "device", "phase"]
+    return samples.groupby(keys, sort=False)["seconds"].median().reset_index().to_dict("records")
+
+
+def sentences(throughput: pd.DataFrame, roofs: pd.DataFrame) -> list[str]:
+    """What the figures come to."""
+    batch = int(throughput["batch"].iloc[0])
+    whole = batch / roofs["seconds"].sum()
+    memory = roofs.loc[roofs["bound"] == "memory", "seconds"].sum() / roofs["seconds"].sum()
+    found = [
+        f"The machine's matrix products and copies allow {whole:.0f} images/s for this layer table at batch {batch} "
+        f"(modelled), where layers that memory bounds take {memory:.0%} of the time."
+    ]
+    best = throughput[throughput["peer"].notna()].sort_values("images_per_second", ascending=False)
+    for backend, group in best.groupby("backend", sort=True):
+        placement = group["placement"].iloc[0]
+        own = group[group["placement"] == placement]
+        ratios = ", ".join(f"{row['ratio_to_peer']:.2f} times {row['peer']}" for row in own.to_dict("records"))
+        found.append(f"{backend} is fastest in placement {placement}: {ratios}.")
+    return found
+
+
+def write(folder: Path) -> None:
+    """Write the tables and the plot that follow from ``folder``'s samples."""
+    samples, limits = pd.read_csv(folder / "samples.csv"), pd.read_csv(folder / "limit.csv")
+    found = rows(samples, limits)
+    write_table(folder / "throughput.csv", COLUMNS, found)
+    write_table(folder / "roofline.csv", ROOF_COLUMNS, roofline(limits, found[0]["batch"]))
+    write_table(folder / "phases.csv", PHASE_COLUMNS, phases(pd.read_csv(folder / "phase_samples.csv")))
+    draw(folder)
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Throughput and roofline."""
+    return pd.read_csv(folder / "throughput.csv"), pd.read_csv(folder / "roofline.csv")
+
+
+def draw(folder: Path) -> None:
+    """Images a second of each, from the slowest to the fastest round; dashed: what the machine's limits allow."""
+    throughput, roofs = read(folder)
+    table = throughput.drop_duplicates(["backend", "placement"]).fillna({"placement": ""})
+    table = table.sort_values("images_per_second", ascending=False)
+    labels = (table["backend"] + " " + table["placement"]).str.strip()
+    colours = [PALETTE.get(name, "0.6") for name in table["backend"]]
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(8, 0.36 * len(table) + 1.3), layout="constrained")
+        axes.barh(labels, table["images_per_second"], color=colours)
+        spread = [
+            table["images_per_second"] - table["low"],
+            table["high"] - table["images_per_second"],
+        ]
+        axes.errorbar(table["images_per_second"], labels, xerr=np.maximum(spread, 0), fmt="none", ecolor="0.2")
+        best = table.iloc[0]
+        for speed, text in (
+            (best["images_per_second"] / best["fraction_of_limit"], "matrix products alone"),
+            (best["batch"] / roofs["seconds"].sum(), "with memory, layer by layer"),
+        ):
+            axes.axvline(speed, color="0.3", linestyle="--", linewidth=1)
+            axes.text(speed, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
+        axes.set(xlabel=f"images/s, full size, fp32, batch {best['batch']}")
+        axes.invert_yaxis()
+        figure.savefig(folder / "throughput.png", dpi=DPI)
+        plt.close(figure)

@@ -1,0 +1,24 @@
+"""The bench's peers run, each in its environment, and say what the bench reads."""
+
+import os
+
+import pytest
+
+from compare import bench
+
+INTERPRETERS = {name: os.environ.get(f"{name.upper()}_PYTHON", "") for name in ("gluon", "deepspeed")}
+
+
+@pytest.mark.skipif(not all(INTERPRETERS.values()), reason="needs both environments; nox -s tests names them")
+@pytest.mark.parametrize("name", bench.PEERS)
+def test_a_peer_says_its_threads_and_seconds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "BATCH", 16)
+    monkeypatch.setattr(bench, "STEPS", 1)
+    found = bench.peer(name, INTERPRETERS, 1)
+    assert found["threads"] == 1
+    assert len(found["seconds"]) == 1
+
+
+@pytest.mark.skipif(not INTERPRETERS["deepspeed"], reason="needs the deepspeed environment; nox -s tests names it")
+def test_the_limit_is_measured() -> None:
+    assert all(value > 1e9 for value in bench.limit(INTERPRETERS).values())

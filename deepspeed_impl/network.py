@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from deepspeed_impl.response_norm import ResponseNorm
-from deepspeed_impl.share import Crossing, Share, all_logits
+from deepspeed_impl.share import Crossing, Share, all_logits, maps_last
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
 from paper.recipe import LAYERS
 from protocol import dropout
@@ -94,7 +94,7 @@ def _activation(layer: Activation, micro: Slice) -> nn.Module:
 
 @make_module.register
 def _norm(layer: Norm, micro: Slice) -> nn.Module:
-    return ResponseNorm(layer, micro.share.groups(layer.groups))
+    return ResponseNorm(layer, layer.shape_out[0] // micro.share.count, micro.share.groups(layer.groups))
 
 
 class SpatialResponseNorm(nn.Module):
@@ -158,6 +158,11 @@ class Stage(nn.Sequential):
                     setattr(self, layer.name, nn.Sequential(Crossing(self.share), getattr(self, layer.name)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # DeepSpeed sends a tensor's memory as it lies, and its receiver expects the maps first.
+        return self.carry_out(maps_last(x)).contiguous()
+
+    def carry_out(self, x: torch.Tensor) -> torch.Tensor:
+        """The layers, in the layout of memory that suits them."""
         x = super().forward(x)
         return all_logits(x, self.share) if self.ends_network and self.share.count > 1 else x
 

@@ -13,6 +13,7 @@ from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl.network import Slice, Stage
 from deepspeed_impl.optimizer import PaperSGD
+from deepspeed_impl.share import maps_last
 from paper.architecture import Network
 from paper.recipe import Preset
 
@@ -26,7 +27,7 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
     """
     device = get_accelerator().current_device_name()
     # Any values do, but zeros and denormals would take another time.
-    values = torch.randn(micro.size, *network.layers[0].shape_in, device=device, dtype=dtype)
+    values = maps_last(torch.randn(micro.size, *network.layers[0].shape_in, device=device, dtype=dtype))
     dist.barrier()
     found = []
     for layer in network:
@@ -43,10 +44,10 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
 
 def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
     """A step's seconds, and other values of the shape that ``stage`` sends on."""
-    sent = torch.randn_like(stage(values))
+    sent = torch.randn_like(stage.carry_out(values))
 
     def passes() -> None:
-        stage(values).backward(sent)
+        stage.carry_out(values).backward(sent)
 
     passes()  # compiles, chooses algorithms, and makes the gradients that others are added to
     took = count * _seconds(passes) + _seconds(optimizer.step)

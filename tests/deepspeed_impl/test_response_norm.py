@@ -36,7 +36,7 @@ def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: p
         monkeypatch.setenv("CXX", "no-such-compiler")
     assert response_norm.implementation() == carrier
     given, expected = norm_question(name)
-    module = ResponseNorm(norm_layer(name), norm_layer(name).groups)
+    module = ResponseNorm(norm_layer(name), given["x"].shape[1], norm_layer(name).groups).to(getattr(torch, dtype))
     assert (module.carrier is response_norm.response_norm) == (carrier == EAGER)
     x, gradient = (torch.from_numpy(given[key]).to(getattr(torch, dtype)) for key in ("x", "gradient"))
     x.requires_grad_()

@@ -219,23 +219,24 @@ def _trajectories(runs: Runs) -> Iterator[Row]:
 
 
 def _accuracies(runs: Runs) -> Iterator[Row]:
-    """Equivalence of the two backends' test errors over their own seeds, by two one-sided tests (Welch).
+    """Equivalence of test errors over seeds, by two one-sided tests (Welch): of the backends', of bf16's and fp32's.
 
     The difference is the confidence interval's end that is farther from zero; it must be within the margin that the
     case states.
     """
-    found: dict[str, list[RunFolder]] = {}
+    found: dict[tuple[str, str], list[RunFolder]] = {}
     for run in runs.of("train", case="accuracy"):
-        found.setdefault(run.record.backend, []).append(run)
-    if len(found) < 2 or min(map(len, found.values())) < 2:
-        return
-    errors = {backend: [_error(run) for run in group] for backend, group in found.items()}
-    (left, mine), (right, other) = sorted(errors.items(), reverse=True)
-    interval = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(1 - 2 * LEVEL)
-    farther = max(abs(interval.low), abs(interval.high))
-    seeds = f"{len(mine)} and {len(other)} seeds, {100 * interval.low:+.1f} to {100 * interval.high:+.1f} points"
-    row = _row(found[left][0], "accuracy", "top-1 error", right, float(farther), ACCURACY_MARGIN, seeds)
-    yield {**row, "left": left}
+        found.setdefault((run.record.backend, run.record.precision), []).append(run)
+    pairs = [(("gluon", "fp32"), ("deepspeed", "fp32")), (("deepspeed", "bf16"), ("deepspeed", "fp32"))]
+    for left, right in pairs:
+        if min(len(found.get(left, ())), len(found.get(right, ()))) < 2:
+            continue
+        mine, other = ([_error(run) for run in found[key]] for key in (left, right))
+        interval = stats.ttest_ind(mine, other, equal_var=False).confidence_interval(1 - 2 * LEVEL)
+        farther = max(abs(interval.low), abs(interval.high))
+        seeds = f"{len(mine)} and {len(other)} seeds, {100 * interval.low:+.1f} to {100 * interval.high:+.1f} points"
+        row = _row(found[left][0], "accuracy", "top-1 error", " ".join(right), float(farther), ACCURACY_MARGIN, seeds)
+        yield {**row, "left": " ".join(left)}
 
 
 def _error(run: RunFolder) -> float:

@@ -30,6 +30,7 @@ class Slice:
     """What a rank takes of a step: ``count`` micro-batches of ``size`` images, and a ``share`` of every layer's maps.
 
     ``first``: its first image's place in the global batch. Dropout masks follow from ``seed`` and the images' places.
+    ``lowered``: the type to which operations that bear it lower what they are given; None leaves everything as it is.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Slice:
     count: int
     first: int = 0
     share: Share = Share()
+    lowered: torch.dtype | None = None
 
     def places(self, seen: int) -> tuple[int, slice]:
         """The step of the micro-batch numbered ``seen``, and its images' places in the global batch."""
@@ -150,7 +152,7 @@ class Stage(nn.Sequential):
 
     def __init__(self, layers: Sequence[Layer], micro: Slice, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
-        self.layers, self.share = {layer.name: layer for layer in layers}, micro.share
+        self.layers, self.share, self.lowered = {layer.name: layer for layer in layers}, micro.share, micro.lowered
         self.ends_network = layers[-1].name == LAYERS[-1]
         if self.share.count > 1:
             for layer in layers:
@@ -163,8 +165,13 @@ class Stage(nn.Sequential):
 
     def carry_out(self, x: torch.Tensor) -> torch.Tensor:
         """The layers, in the layout of memory that suits them."""
-        x = super().forward(x)
-        return all_logits(x, self.share) if self.ends_network and self.share.count > 1 else x
+        with torch.autocast(x.device.type, self.lowered, enabled=self.lowered is not None):
+            x = super().forward(x)
+        if not self.ends_network:
+            return x
+        # The loss is computed in the precision of the weights.
+        x = x.to(next(self.parameters()).dtype)
+        return all_logits(x, self.share) if self.share.count > 1 else x
 
     def canonical(self) -> dict[str, nn.Parameter]:
         """Canonical name -> parameter, of the layers that this stage holds."""

@@ -97,7 +97,8 @@ def open_session(
     batch, own = request.case.batch, request.case.batch // grid.replicas
     pipeline = placement.plan(experiment.network, grid.stages, own, request.micro_batch)
     count = own // pipeline.micro_batch
-    micro = Slice(request.seed, pipeline.micro_batch, count, replicas.index * own, Share(columns))
+    lowered = torch.bfloat16 if request.precision == "bf16" else None
+    micro = Slice(request.seed, pipeline.micro_batch, count, replicas.index * own, Share(columns), lowered)
     if grid.stages > 1:
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
         pipeline = placement.cut_evenly(experiment.network, grid.stages, micro.size, seconds)

@@ -32,6 +32,8 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
     Raises:
         Misuse: the placement does not suit the devices, the network or this backend.
     """
+    if request.precision == "bf16":
+        raise Misuse("the gluon backend computes in fp32 and fp64; the deepspeed backend has bf16")
     devices = list(request.devices) or placement.default_devices(request.grid)
     contexts = placement.contexts(request.grid, devices)
     size = placement.part_size(request)

@@ -94,7 +94,7 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
         epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
         steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of weights, samples, augmentation and dropout.")] = 0,
-        precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
+        precision: Annotated[str, typer.Option(help="fp32, fp64 or bf16.")] = "fp32",
         resume: Annotated[bool, typer.Option(help="Go on from the last saved state.")] = True,
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,

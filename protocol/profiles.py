@@ -10,6 +10,7 @@ from protocol.request import default_folder
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
 SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
 ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
+LOWERED_SEEDS = {"deepspeed": range(201, 225)}  # of bf16, which the other backend has not
 # The placements that the audit tries, the first of them on one device; the ladder tries them all.
 TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
 NAMED: dict[str, tuple[str, ...]] = {
@@ -157,8 +158,14 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
 
 def accuracy(backends: tuple[str, ...]) -> list[Job]:
     """The ladder's last rung: final accuracy over seeds, of which few show little."""
-    return [
+    jobs = [
         Job(backend, "train", "accuracy", 15, seed=seed) for backend in backends for seed in ACCURACY_SEEDS[backend]
+    ]
+    lowered = ("--precision", "bf16")
+    return jobs + [
+        Job(backend, "train", "accuracy", 15, seed=seed, extra=lowered, label="-bf16")
+        for backend in backends
+        for seed in LOWERED_SEEDS.get(backend, ())
     ]
 
 

@@ -120,10 +120,11 @@ def test_two_runs_are_compared_without_the_oracle_between(tmp_path: Path) -> Non
 
 def accuracies(root: Path, errors: dict[str, list[float]]) -> pd.DataFrame:
     runs = []
-    for backend, values in errors.items():
+    for who, values in errors.items():
+        backend, precision = who.split()
         for seed, error in enumerate(values):
-            case = find_case("accuracy").content()
-            found = run(root, backend, "train", case=case, seed=seed, plan_hash=f"{backend}{seed}")
+            case, label = find_case("accuracy").content(), f"{who}{seed}"
+            found = run(root / who, backend, "train", case=case, seed=seed, precision=precision, plan_hash=label)
             pd.DataFrame([{"views": 1, "top1_error": error}]).to_csv(found.folder / "epochs.csv", index=False)
             runs.append(found)
     return table(rows(Runs(tuple(runs))))
@@ -138,10 +139,11 @@ def accuracies(root: Path, errors: dict[str, list[float]]) -> pd.DataFrame:
         ([0.10, 0.50, 0.20, 0.40], False),
     ],
 )
+@pytest.mark.parametrize(("left", "precision"), [("gluon", "fp32"), ("deepspeed", "bf16")])
 def test_accuracies_are_equivalent_only_when_the_interval_is_within_the_margin(
-    tmp_path: Path, other: list[float], agrees: bool
+    tmp_path: Path, left: str, precision: str, other: list[float], agrees: bool
 ) -> None:
-    found = accuracies(tmp_path, {"gluon": [0.30, 0.30, 0.31, 0.29], "deepspeed": other})
+    found = accuracies(tmp_path, {f"{left} {precision}": [0.30, 0.30, 0.31, 0.29], "deepspeed fp32": other})
     assert found["agrees"].tolist() == [agrees]
     assert "4 and 4 seeds" in found["where"].iloc[0]
     assert found["rung"].tolist() == ["accuracy"]

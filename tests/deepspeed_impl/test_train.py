@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.commands import DEEPSPEED, check_followed_the_oracle
+from tests.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
 from tests.training import TrainingTests
 
 
@@ -18,6 +19,18 @@ class TestTraining(TrainingTests):
     @pytest.mark.parametrize("placement", ["columns", "replicas"])
     def test_parity_of_the_other_axes(self, folder: Path, data: Path, placement: str) -> None:
         self.check_parity_in(placement, folder, data)
+
+    @pytest.mark.parametrize("placement", ["single", "stages", "columns"])
+    def test_bf16_rounds_operands_and_keeps_weights_whole(self, folder: Path, data: Path, placement: str) -> None:
+        run = self.train(folder, data, "single", f"bf16-{placement}", "--placement", placement, "--precision", "bf16")
+        whole, lowered = (rows(path / "steps.csv") for path in (self.run(folder, data, "single"), run))
+        apart = [abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(lowered, whole, strict=True)]
+        assert 1e-5 < apart[0] < 1e-2  # eight bits of operands' 24 are left, and errors even out
+        assert max(apart) < 0.1
+        weights = weights_of(run)
+        assert all(value.dtype == np.float32 for value in weights.values())
+        # Lowered weights would have their last 16 bits clear.
+        assert (weights["conv3.weight"].view(np.uint32) & 0xFFFF).any()
 
     def test_neither_a_compiler_nor_what_a_killed_build_left_locked_is_needed(self, data: Path, tmp_path: Path) -> None:
         """A rank killed while torch builds an extension leaves a lock behind, at which another would wait for ever."""

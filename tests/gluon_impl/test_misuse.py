@@ -15,6 +15,7 @@ class TestMisuse(MisuseTests):
         "caffe's norm, which spans the columns": Misuse(
             ("--placement", "columns", "--preset", "caffe"), ("norm", "across the columns")
         ),
+        "bf16, which the other backend has": Misuse(("--precision", "bf16"), ("fp32 and fp64", "deepspeed")),
         "micro-batches, which only stages take": Misuse(("--micro-batch", "8"), ("--micro-batch", "single")),
         "micro-batches that do not divide the batch": Misuse(
             ("--placement", "stages", "--micro-batch", "5"), ("--micro-batch 5", "32")

@@ -158,15 +158,14 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
 
 def accuracy(backends: tuple[str, ...]) -> list[Job]:
     """The ladder's last rung: final accuracy over seeds, of which few show little."""
-    jobs = [
-        Job(backend, "train", "accuracy", 15, seed=seed) for backend in backends for seed in ACCURACY_SEEDS[backend]
-    ]
-    lowered = ("--precision", "bf16")
-    return jobs + [
-        Job(backend, "train", "accuracy", 15, seed=seed, extra=lowered, label="-bf16")
-        for backend in backends
-        for seed in LOWERED_SEEDS.get(backend, ())
-    ]
+    jobs = []
+    for backend in backends:
+        for seed in ACCURACY_SEEDS[backend]:
+            jobs.append(Job(backend, "train", "accuracy", 15, seed=seed))
+        for seed in LOWERED_SEEDS.get(backend, ()):
+            lowered = ("--precision", "bf16")
+            jobs.append(Job(backend, "train", "accuracy", 15, seed=seed, extra=lowered, label="-bf16"))
+    return jobs
 
 
 def jobs_of(rung: str | None, backends: tuple[str, ...]) -> list[Job]:

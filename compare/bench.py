@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ PEERS = {
     "mxnet-stock": "gluon",
     "deepspeed-default-cut": "deepspeed",
 }
+LOWERED = ("single", "columns")  # placements also timed in bf16
 SAMPLE_COLUMNS = ("backend", "placement", "precision", "batch", "threads", "repeat", "seconds")
-PHASE_COLUMNS = ("backend", "placement", "repeat", "device", "phase", "step", "seconds")
+PHASE_COLUMNS = ("backend", "placement", "precision", "repeat", "device", "phase", "step", "seconds")
 LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
 # What DeepSpeed's backend asks of glibc: without it, a peer would hand its memory back to the system at every step.
 KEEP_FREED_MEMORY = {
@@ -44,20 +45,22 @@ class Contender:
     name: str
     placement: str = ""
     threads: int = 0
+    precision: str = "fp32"
 
     @property
     def title(self) -> str:
-        return f"{self.name} {self.placement or f'with {self.threads} threads'}"
+        return f"{self.name} {self.placement or f'with {self.threads} threads'} {self.precision}"
 
     def run(self, interpreters: dict[str, str], data: Path, out: Path) -> Iterator[dict[str, Any]]:
         """Train for some steps; yield a sample for each."""
-        row = {"backend": self.name, "placement": self.placement, "precision": "fp32", "batch": BATCH}
+        row = {"backend": self.name, "placement": self.placement, "precision": self.precision, "batch": BATCH}
         if self.name in PEERS:
             found = peer(self.name, interpreters, self.threads)
             threads, seconds = found["threads"], found["seconds"]
         else:
             command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
             command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
+            command += ["--precision", self.precision]
             _output([*command, "--data", str(data), "--out", str(out)], {})
             timings = pd.read_csv(out / "timings.csv")
             threads = read_record(out).threads
@@ -100,6 +103,8 @@ def contenders(interpreters: dict[str, str]) -> list[Contender]:
     """All that can run here, the peers once for each number of threads to try."""
     cores = os.cpu_count() or 1
     found = [Contender(name, place) for name, places in NAMED.items() if name in interpreters for place in places]
+    if "deepspeed" in interpreters:
+        found += [Contender("deepspeed", placement, precision="bf16") for placement in LOWERED]
     for name, backend in PEERS.items():
         if backend in interpreters:
             found += [Contender(name, threads=threads) for threads in sorted({max(1, cores // 2), cores})]
@@ -109,11 +114,12 @@ def contenders(interpreters: dict[str, str]) -> list[Contender]:
 def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contender]:
     """The backends' placements, and each peer with the number of threads that served it best."""
     median = pd.DataFrame(samples).groupby(["backend", "threads"])["seconds"].median()
-    found: dict[tuple[str, str], Contender] = {}
+    found: dict[Contender, Contender] = {}
     for contender in tried:
-        known = found.setdefault((contender.name, contender.placement), contender)
+        anyhow = replace(contender, threads=0)
+        known = found.setdefault(anyhow, contender)
         if contender.threads and median[contender.name, contender.threads] < median[known.name, known.threads]:
-            found[contender.name, contender.placement] = contender
+            found[anyhow] = contender
     return list(found.values())
 
 
@@ -124,8 +130,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
         Misuse: one of them failed.
     """
     left = contenders(interpreters)
-    names = {(contender.name, contender.placement) for contender in left}
-    total = len(left) + (REPEATS - 1) * len(names)
+    total = len(left) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
     samples: list[dict[str, Any]] = []
     phases: list[dict[str, Any]] = []
     limits: list[dict[str, Any]] = []
@@ -137,7 +142,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                 progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")
                 if not progress.console.is_terminal:
                     log(f"[{len(samples) // STEPS + 1}/{total}] round {repeat + 1}: {contender.title}")
-                out = Path(scratch) / f"{contender.name}-{contender.placement}-{repeat}"
+                out = Path(scratch) / f"{repeat}-{contender.title.replace(' ', '-')}"
                 samples += [{**row, "repeat": repeat} for row in contender.run(interpreters, data, out)]
                 if contender.placement:
                     phases += _phases(contender, repeat, out)
@@ -151,6 +156,6 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
 
 def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:
     """How long each device spent in each phase of each step."""
-    where = {"backend": contender.name, "placement": contender.placement, "repeat": repeat}
+    where = {"backend": contender.name, "placement": contender.placement, "precision": contender.precision}
     rows = pd.read_csv(out / "timings.csv").to_dict("records")
-    return [{**where, **row} for row in rows if row["phase"] != "step"]
+    return [{**where, "repeat": repeat, **row} for row in rows if row["phase"] != "step"]

@@ -22,7 +22,7 @@ COLUMNS = (
     *("ratio_to_peer", "fraction_of_limit"),
 )
 ROOF_COLUMNS = ("layer", "flops", "bytes", "seconds", "bound")
-PHASE_COLUMNS = ("backend", "placement", "device", "phase", "seconds")
+PHASE_COLUMNS = ("backend", "placement", "precision", "device", "phase", "seconds")
 WIDTH = 4  # bytes
 
 
@@ -117,7 +117,7 @@ def _weights_moved(layer: Layer) -> int:
 
 def phases(samples: pd.DataFrame) -> list[Row]:
     """The median over steps of what each device spends in each phase."""
-    keys = ["backend", "placement", "device", "phase"]
+    keys = ["backend", "placement", "precision", "device", "phase"]
     return samples.groupby(keys, sort=False)["seconds"].median().reset_index().to_dict("records")
 
 
@@ -131,11 +131,14 @@ def sentences(throughput: pd.DataFrame, roofs: pd.DataFrame) -> list[str]:
         f"(modelled), where layers that memory bounds take {memory:.0%} of the time."
     ]
     best = throughput[throughput["peer"].notna()].sort_values("images_per_second", ascending=False)
-    for backend, group in best.groupby("backend", sort=True):
+    for (backend, precision), group in best.groupby(["backend", "precision"], sort=True):
         placement = group["placement"].iloc[0]
         own = group[group["placement"] == placement]
         ratios = ", ".join(f"{row['ratio_to_peer']:.2f} times {row['peer']}" for row in own.to_dict("records"))
-        found.append(f"{backend} is fastest in placement {placement}: {ratios}.")
+        found.append(
+            f"{backend} in {precision} is fastest in placement {placement}, {own['images_per_second'].iloc[0]:.0f} "
+            f"images/s, {own['fraction_of_limit'].iloc[0]:.0%} of what matrix products alone allow: {ratios}."
+        )
     return found
 
 
@@ -155,11 +158,12 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def draw(folder: Path) -> None:
-    """Images a second of each, from the slowest to the fastest round; dashed: what the machine's limits allow."""
+    """Images a second of each, from the slowest to the fastest round; dashed: what the machine's limits allow in fp32."""
     throughput, roofs = read(folder)
-    table = throughput.drop_duplicates(["backend", "placement"]).fillna({"placement": ""})
+    table = throughput.drop_duplicates(["backend", "placement", "precision"]).fillna({"placement": ""})
     table = table.sort_values("images_per_second", ascending=False)
-    labels = (table["backend"] + " " + table["placement"]).str.strip()
+    table["precision"] = table["precision"].replace("fp32", "")
+    labels = table[["backend", "placement", "precision"]].agg(" ".join, axis=1).str.strip()
     colours = [PALETTE.get(name, "0.6") for name in table["backend"]]
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(figsize=(8, 0.36 * len(table) + 1.3), layout="constrained")
@@ -169,14 +173,14 @@ def draw(folder: Path) -> None:
             table["high"] - table["images_per_second"],
         ]
         axes.errorbar(table["images_per_second"], labels, xerr=np.maximum(spread, 0), fmt="none", ecolor="0.2")
-        best = table.iloc[0]
+        best = table[table["precision"] == ""].iloc[0]
         for speed, text in (
-            (best["images_per_second"] / best["fraction_of_limit"], "matrix products alone"),
+            (best["images_per_second"] / best["fraction_of_limit"], "fp32 matrix products alone"),
             (best["batch"] / roofs["seconds"].sum(), "with memory, layer by layer"),
         ):
             axes.axvline(speed, color="0.3", linestyle="--", linewidth=1)
-            axes.text(speed, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
-        axes.set(xlabel=f"images/s, full size, fp32, batch {best['batch']}")
+            axes.text(speed, 0.02, f"{text} ", transform=axes.get_xaxis_transform(), rotation=90, ha="right", fontsize=7)
+        axes.set(xlabel=f"images/s, full size, batch {best['batch']}")
         axes.invert_yaxis()
         figure.savefig(folder / "throughput.png", dpi=DPI)
         plt.close(figure)

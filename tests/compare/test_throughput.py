@@ -31,7 +31,7 @@ LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9} for repe
 def folder(tmp_path: Path) -> Path:
     write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, SAMPLES)
     write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, LIMITS)
-    phases = {"backend": "gluon", "placement": "columns", "device": "cpu:0", "phase": "compute"}
+    phases = {"backend": "gluon", "placement": "columns", "precision": "fp32", "device": "cpu:0", "phase": "compute"}
     rows = [{**phases, "repeat": 0, "step": step, "seconds": 1.0 + step} for step in range(3)]
     write_table(tmp_path / "phase_samples.csv", bench.PHASE_COLUMNS, rows)
     throughput.write(tmp_path)

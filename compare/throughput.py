@@ -158,7 +158,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def draw(folder: Path) -> None:
-    """Images a second of each, from the slowest to the fastest round; dashed: what the machine's limits allow in fp32."""
+    """Images a second of each, slowest to fastest round; dashed: what the machine's limits allow in fp32."""
     throughput, roofs = read(folder)
     table = throughput.drop_duplicates(["backend", "placement", "precision"]).fillna({"placement": ""})
     table = table.sort_values("images_per_second", ascending=False)
@@ -179,7 +179,7 @@ def draw(folder: Path) -> None:
             (best["batch"] / roofs["seconds"].sum(), "with memory, layer by layer"),
         ):
             axes.axvline(speed, color="0.3", linestyle="--", linewidth=1)
-            axes.text(speed, 0.02, f"{text} ", transform=axes.get_xaxis_transform(), rotation=90, ha="right", fontsize=7)
+            axes.text(speed, 0.02, text, transform=axes.get_xaxis_transform(), rotation=90, ha="right", fontsize=7)
         axes.set(xlabel=f"images/s, full size, batch {best['batch']}")
         axes.invert_yaxis()
         figure.savefig(folder / "throughput.png", dpi=DPI)

@@ -30,12 +30,6 @@ LOWERED = ("single", "columns")  # placements also timed in bf16
 SAMPLE_COLUMNS = ("backend", "placement", "precision", "batch", "threads", "repeat", "seconds")
 PHASE_COLUMNS = ("backend", "placement", "precision", "repeat", "device", "phase", "step", "seconds")
 LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
-# What DeepSpeed's backend asks of glibc: without it, a peer would hand its memory back to the system at every step.
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,7 @@ def _output(command: list[str], environment: dict[str, str]) -> str:
     Raises:
         Misuse: it failed.
     """
-    surroundings = {**KEEP_FREED_MEMORY, **os.environ, **environment}
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise Misuse(f"{' '.join(command[1:4])} failed with status {done.returncode}; it last said: {last[0]}")

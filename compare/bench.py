@@ -50,7 +50,7 @@ class Contender:
         row = {"backend": self.name, "placement": self.placement, "precision": self.precision, "batch": BATCH}
         if self.name in PEERS:
             found = peer(self.name, interpreters, self.threads)
-            threads, seconds = found["threads"], found["seconds"]
+            threads, seconds = self.threads, found["seconds"]
         else:
             command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
             command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
@@ -120,8 +120,10 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     """Run all in turn, and write ``samples.csv``, ``phase_samples.csv`` and ``limit.csv`` to ``target``.
 
     Raises:
-        Misuse: one of them failed.
+        Misuse: one of them failed, or there is no DeepSpeed environment.
     """
+    if "deepspeed" not in interpreters:
+        raise Misuse("the bench measures the machine's limit in the deepspeed environment: --deepspeed names none")
     left = contenders(interpreters)
     total = len(left) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
     samples: list[dict[str, Any]] = []
@@ -141,10 +143,11 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                     phases += _phases(contender, repeat, out)
                 progress.advance(bar)
             left = best(left, samples)
-    target.mkdir(parents=True, exist_ok=True)
-    write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
-    write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
-    write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
+            # After each round, so that a failure in a later one loses nothing.
+            target.mkdir(parents=True, exist_ok=True)
+            write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
+            write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
+            write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
 
 
 def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:

@@ -65,11 +65,17 @@ class Runs:
 
     finished: tuple[RunFolder, ...]
 
-    def of(self, kind: str, *, backend: str | None = None, case: str | None = None) -> list[RunFolder]:
+    def of(
+        self, kind: str, *, backend: str | None = None, case: str | None = None, lowered: bool = False
+    ) -> list[RunFolder]:
+        """Runs of a kind; ``lowered``: those in bf16 too, which answer for no claim and keep to no fp32 bound."""
         return [
             run
             for run in self.finished
-            if run.record.kind == kind and backend in (None, run.record.backend) and case in (None, run.case)
+            if run.record.kind == kind
+            and backend in (None, run.record.backend)
+            and case in (None, run.case)
+            and (lowered or run.record.precision != "bf16")
         ]
 
     def twins(self) -> list[RunFolder]:

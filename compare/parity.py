@@ -225,7 +225,7 @@ def _accuracies(runs: Runs) -> Iterator[Row]:
     case states.
     """
     found: dict[tuple[str, str], list[RunFolder]] = {}
-    for run in runs.of("train", case="accuracy"):
+    for run in runs.of("train", case="accuracy", lowered=True):
         found.setdefault((run.record.backend, run.record.precision), []).append(run)
     pairs = [(("gluon", "fp32"), ("deepspeed", "fp32")), (("deepspeed", "bf16"), ("deepspeed", "fp32"))]
     for left, right in pairs:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from deepspeed_impl.response_norm import ResponseNorm
-from deepspeed_impl.share import Crossing, Share, all_logits, maps_last
+from deepspeed_impl.share import Crossing, Share, all_logits, maps_last, sent
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
 from paper.recipe import LAYERS
 from protocol import dropout
@@ -30,7 +30,8 @@ class Slice:
     """What a rank takes of a step: ``count`` micro-batches of ``size`` images, and a ``share`` of every layer's maps.
 
     ``first``: its first image's place in the global batch. Dropout masks follow from ``seed`` and the images' places.
-    ``lowered``: the type to which operations that bear it lower what they are given; None leaves everything as it is.
+    ``lowered``: the type of what products and convolutions take and put out, and so of activations and of what ranks
+    send each other; None leaves it that of the weights.
     """
 
     seed: int
@@ -106,8 +107,11 @@ class SpatialResponseNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         layer = self.layer
-        mean = nn.functional.avg_pool2d(x * x, layer.size, stride=1, padding=layer.size // 2)
-        return x * (layer.k + layer.scale * mean) ** -layer.beta
+        # In float32 where it was lowered to bfloat16, as the other norm is.
+        a = x.to(torch.promote_types(x.dtype, torch.float32))
+        with torch.autocast(x.device.type, enabled=False):
+            mean = nn.functional.avg_pool2d(a * a, layer.size, stride=1, padding=layer.size // 2)
+            return (a * (layer.k + layer.scale * mean) ** -layer.beta).to(x.dtype)
 
 
 @make_module.register
@@ -160,8 +164,7 @@ class Stage(nn.Sequential):
                     setattr(self, layer.name, nn.Sequential(Crossing(self.share), getattr(self, layer.name)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # DeepSpeed sends a tensor's memory as it lies, and its receiver expects the maps first.
-        return self.carry_out(maps_last(x)).contiguous()
+        return sent(self.carry_out(maps_last(x)))
 
     def carry_out(self, x: torch.Tensor) -> torch.Tensor:
         """The layers, in the layout of memory that suits them."""

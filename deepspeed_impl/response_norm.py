@@ -20,14 +20,16 @@ COMPILED, EAGER = "compiled by torch", "eager operators"
 def response_norm(x: torch.Tensor, band: torch.Tensor, alpha: float, beta: float, k: float) -> torch.Tensor:
     """``x / (k + alpha * sum)^beta``: (batch, maps, rows, columns) -> the same shape.
 
-    ``band`` (maps of a group, maps of a group) is 1 where a map counts in another's sum.
+    ``band`` (maps of a group, maps of a group) is 1 where a map counts in another's sum. What was lowered to bfloat16
+    is computed in float32: next to k, bfloat16 has no room for the sum.
     """
     batch, maps, rows, columns = x.shape
     a = x.permute(0, 2, 3, 1).reshape(-1, len(band))  # (batch * rows * columns * groups, maps of a group)
+    a = a.to(torch.promote_types(x.dtype, torch.float32))
     inverse = torch.rsqrt(k + alpha * ((a * a) @ band))
     # The paper's beta of 3/4 is one and a half inverse roots, far cheaper than a power.
     scale = inverse * torch.sqrt(inverse) if beta == 0.75 else inverse ** (2 * beta)
-    return (a * scale).view(batch, rows, columns, maps).permute(0, 3, 1, 2)
+    return (a * scale).to(x.dtype).view(batch, rows, columns, maps).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=1)
@@ -56,4 +58,5 @@ class ResponseNorm(nn.Module):
         self.carrier = _carrier()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.carrier(x, self.band, *self.settings)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.carrier(x, self.band, *self.settings)

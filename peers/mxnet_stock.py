@@ -22,7 +22,7 @@ for maps, kernel, stride, pad, groups, normed, pooled in (
     if pooled:
         net.add(nn.MaxPool2D(3, 2))
 net.add(nn.Dense(4096, "relu"), nn.Dropout(0.5), nn.Dense(4096, "relu"), nn.Dropout(0.5), nn.Dense(1000))
-net.hybridize(static_alloc=True)
+net.hybridize(static_alloc=True, static_shape=True)
 net.initialize()
 trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
 images, labels = mx.nd.random.normal(shape=(BATCH, 3, 227, 227)), mx.nd.zeros(BATCH)

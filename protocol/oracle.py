@@ -235,7 +235,8 @@ def envelope(experiment: Experiment, steps: int) -> Iterator[dict[str, float]]:
     """Per step: the float64 loss, and the bounds within which float32 runs of the same seed should stay.
 
     The bounds are ``ENVELOPE_SAFETY`` times the largest distance so far of any perturbed float32 run and of a float64
-    run that makes every choice the other way that rounding could tip; and at least one unit roundoff for each layer.
+    run that makes every choice the other way that rounding could tip at step 0; and at least one unit roundoff for each
+    layer.
     The perturbed runs alone would not do: whether a tie tips in one of them, and at which step, is chance.
     """
     truth = losses(experiment, steps, np.float64)
@@ -288,7 +289,7 @@ def _rows(bounds: dict[str, dict[str, float]], drawn: dict[str, literal.Finding]
 def write_envelope(request: Request, experiment: Experiment) -> None:
     """Write the bounds of a training case's first losses to ``request.out``."""
     steps = request.steps or ENVELOPE_STEPS
-    log(f"oracle {request.case.name}: {steps} steps in float64 and {PERTURBATIONS} times in float32")
+    log(f"oracle {request.case.name}: {steps} steps in float64, with ties tipped, and {PERTURBATIONS} times in float32")
     write_table(request.out / "envelope.csv", ENVELOPE_COLUMNS, envelope(experiment, steps))
 
 

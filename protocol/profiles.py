@@ -11,7 +11,7 @@ from protocol.request import default_folder
 SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
 ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
 LOWERED_SEEDS = {"deepspeed": range(201, 225)}  # of bf16, which the other backend has not
-# The placements that the audit tries, the first of them on one device; the ladder tries them all.
+# The placements that the audit tries, the first of them on one device; the ladder tries them all, and a product.
 TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
 NAMED: dict[str, tuple[str, ...]] = {
     "gluon": ("single", "columns", "stages", "replicas"),
@@ -139,7 +139,7 @@ def recipes(backends: tuple[str, ...]) -> list[Job]:
 
 
 def ladder(backends: tuple[str, ...]) -> list[Job]:
-    """Every placement at two presets, the others at two placements, at small size; full size; and trajectories."""
+    """Every named placement at two presets, the others at two, at small size; full size; and trajectories."""
     # The full-size oracles come first: beside each of them there is memory left for a small job alone.
     jobs = _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
     jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")

@@ -9,7 +9,7 @@ from protocol.grid import Grid
 from protocol.probe import READINGS
 
 RUNS = Path("results/runs")
-# What weights and momentum are kept in. With bf16, products and convolutions take operands rounded to bfloat16.
+# What weights, their gradients and momentum are kept in; with bf16, activations are bfloat16.
 PRECISIONS = {"fp32": "float32", "fp64": "float64", "bf16": "float32"}
 
 

@@ -205,8 +205,13 @@ def oracle_of(request: Request) -> Path:
     """The folder of the oracle that a parity run is compared with.
 
     Raises:
-        Misuse: none was named, it carried out another experiment, or what it found is not there.
+        Misuse: none was named, it carried out another experiment, or what it found is not there; or parity is asked for
+            in a precision that it has no reading of.
     """
+    if request.precision == "bf16":
+        raise Misuse(
+            "parity takes its readings in fp64 and fp32; bf16 is held to fp32 by: nox -s ladder -- --rung accuracy"
+        )
     if request.oracle is None:
         raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
     experiment = open_experiment(request.case, request.data, request.seed)

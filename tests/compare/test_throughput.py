@@ -19,6 +19,7 @@ def sample(backend: str, placement: str, threads: int, repeat: int, seconds: flo
 
 SAMPLES = [
     *(sample("deepspeed", "columns", 1, repeat, seconds) for repeat, seconds in ((0, 2.0), (1, 4.0), (2, 2.5))),
+    *({**sample("deepspeed", "single", 2, repeat, 5.0), "precision": "bf16"} for repeat in range(3)),
     *(sample("torch-eager", "", 2, repeat, 5.0) for repeat in range(3)),
     sample("torch-eager", "", 1, 0, 9.0),
     *(sample("gluon", "columns", 1, repeat, 4.0) for repeat in range(3)),
@@ -32,14 +33,15 @@ def folder(tmp_path: Path) -> Path:
     write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, SAMPLES)
     write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, LIMITS)
     phases = {"backend": "gluon", "placement": "columns", "precision": "fp32", "device": "cpu:0", "phase": "compute"}
-    rows = [{**phases, "repeat": 0, "step": step, "seconds": 1.0 + step} for step in range(3)]
+    rows = [{**phases, "repeat": 0, "step": step, "seconds": seconds} for step, seconds in enumerate((1.0, 2.0, 9.0))]
     write_table(tmp_path / "phase_samples.csv", bench.PHASE_COLUMNS, rows)
     throughput.write(tmp_path)
     return tmp_path
 
 
 def test_each_placement_is_held_against_each_peer_at_its_best(folder: Path) -> None:
-    table = throughput.read(folder)[0].set_index(["backend", "peer"])
+    table = throughput.read(folder)[0]
+    table = table[table["precision"] == "fp32"].set_index(["backend", "peer"])
     assert table.loc[("deepspeed", "torch-eager"), "ratio_to_peer"] == pytest.approx(2.0)
     assert table.loc[("gluon", "mxnet-stock"), "ratio_to_peer"] == pytest.approx(2.5)
     ours = table.loc[("deepspeed", "torch-eager")]
@@ -59,6 +61,14 @@ def test_the_roofline_is_bound_by_what_is_slower(folder: Path) -> None:
 
 def test_phases_are_medians(folder: Path) -> None:
     assert pd.read_csv(folder / "phases.csv")["seconds"].tolist() == [2.0]
+
+
+def test_bf16_is_held_against_its_own_limit_and_says_that_peers_are_fp32(folder: Path) -> None:
+    found = throughput.sentences(*throughput.read(folder))
+    assert any("deepspeed in bf16" in line and "2.00 times mxnet-stock in fp32" in line for line in found)
+    table = throughput.read(folder)[0]
+    lowered = table[table["precision"] == "bf16"].iloc[0]
+    assert lowered["fraction_of_limit"] == pytest.approx(25.6 * 4.1356e9 / 1e12, rel=1e-3)
 
 
 def test_a_peer_goes_on_with_the_threads_that_served_it_best() -> None:

@@ -52,3 +52,19 @@ def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: p
 def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert response_norm.implementation() == EAGER
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("carrier", [COMPILED, EAGER])
+def test_bf16_has_room_for_the_sum(carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16, 2 + .0001 * sum would be 2 for every sum below 78."""
+    if carrier == EAGER:
+        monkeypatch.setenv("CXX", "no-such-compiler")
+    name = next(iter(NORMS))
+    x = torch.full((1, norm_question(name)[0]["x"].shape[1], 2, 2), 3.0)
+    module = ResponseNorm(norm_layer(name), x.shape[1], norm_layer(name).groups)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = module(x.bfloat16())
+    assert lowered.dtype == torch.bfloat16
+    # Rounded once, at the end.
+    assert torch.equal(lowered, module(x).bfloat16())

@@ -48,7 +48,8 @@ def write_shard(draft: Path, device: int, tensors: Mapping[str, np.ndarray]) -> 
     """Write one device's part and see it on the disk."""
     draft.mkdir(parents=True, exist_ok=True)
     path = draft / f"shard-{device}.safetensors"
-    save_file(dict(tensors), path)
+    # safetensors writes memory as it lies, whatever an array's strides say.
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from protocol import state
 from protocol.state import Progress
@@ -116,3 +116,9 @@ def test_a_missing_tensor_a_wrong_shape_and_a_damaged_shard_are_refused(tmp_path
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     save_file({"a": np.zeros(2), "b": np.zeros(3)}, tmp_path / "shard-0.safetensors")
     assert set(state.read_tensors(tmp_path, {"b": (3,)})) == {"b"}
+
+
+def test_a_shard_holds_values_however_they_lie_in_memory(tmp_path: Path) -> None:
+    value = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(0, 2, 1)
+    state.write_shard(tmp_path, 0, {"conv1.weight": value})
+    assert (load_file(tmp_path / "shard-0.safetensors")["conv1.weight"] == value).all()

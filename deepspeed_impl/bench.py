@@ -37,7 +37,7 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
     # The last step is watched for memory, which slows it, and not timed.
     last = min(experiment.total_steps, WARM_UP + (request.steps or 5) + 1) - 1
     batches = feed.training_batches(
-        experiment, range(last + 1), session.micro, session.dtype, first=engine.is_first_stage()
+        experiment, range(last + 1), session.micro, session.dtype, engine.device, first=engine.is_first_stage()
     )
     clock = measure.Clock.around(engine)
     rows: list[dict[str, Any]] = []

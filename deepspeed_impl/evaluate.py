@@ -18,7 +18,7 @@ def predictor(session: Session) -> evaluation.Predict:
 
     def predict(images: np.ndarray) -> np.ndarray:
         size = session.micro.size
-        pieces = feed.micro_batches(images, np.zeros(len(images), np.int64), size, session.dtype)
+        pieces = feed.micro_batches(images, np.zeros(len(images), np.int64), size, session.dtype, engine.device)
         # DeepSpeed adds evaluation's outputs to a total that training left behind, of another shape.
         engine.total_loss = None
         outputs = engine.eval_batch(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl.network import Slice
 from protocol.experiment import Experiment
@@ -16,23 +17,38 @@ AHEAD = 2  # steps prepared beyond the one in use
 Micro = tuple[torch.Tensor | None, torch.Tensor]
 
 
-def micro_batches(images: np.ndarray | None, labels: np.ndarray, size: int, dtype: torch.dtype) -> list[Micro]:
+def micro_batches(
+    images: np.ndarray | None, labels: np.ndarray, size: int, dtype: torch.dtype, device: str | torch.device
+) -> list[Micro]:
     """Cut a batch into micro-batches of ``size``; ``images`` is None on a stage that does not read them."""
-    pixels = None if images is None else torch.from_numpy(images).to(dtype)
-    targets = torch.from_numpy(labels)
+    pixels = None if images is None else torch.from_numpy(images).to(device, dtype)
+    targets = torch.from_numpy(labels).to(device)
     cuts = [slice(start, start + size) for start in range(0, len(labels), size)]
     return [(None if pixels is None else pixels[cut], targets[cut]) for cut in cuts]
 
 
 def training_batches(
-    experiment: Experiment, steps: range, micro: Slice, dtype: torch.dtype, *, first: bool
+    experiment: Experiment,
+    steps: range,
+    micro: Slice,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    *,
+    first: bool,
 ) -> Iterator[list[Micro]]:
-    """The micro-batches of each of ``steps``, a few steps prepared ahead; ``first``: this stage reads the images."""
+    """The micro-batches of each of ``steps``, a few steps prepared ahead; ``first``: this stage reads the images.
+
+    A batch is the caller's until it asks for the next.
+    """
+    count = micro.count * micro.size
+    # One in use, the others being filled; page-locked where the device is not the host, so that it copies by itself.
+    shape = (AHEAD + 1, count, *experiment.network.input_shape)
+    buffers = get_accelerator().pin_memory(torch.empty(shape)).numpy() if first else None
 
     def prepare(step: int) -> list[Micro]:
-        samples = experiment.samples(step)[micro.first : micro.first + micro.count * micro.size]
-        images = experiment.images(step, samples) if first else None
-        return micro_batches(images, experiment.labels(samples), micro.size, dtype)
+        samples = experiment.samples(step)[micro.first : micro.first + count]
+        images = None if buffers is None else experiment.images(step, samples, buffers[step % len(buffers)])
+        return micro_batches(images, experiment.labels(samples), micro.size, dtype, device)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(prepare, step) for step in steps[:AHEAD]]

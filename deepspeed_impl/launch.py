@@ -11,18 +11,12 @@ import psutil
 import torch.distributed
 
 from deepspeed_impl.response_norm import EAGER, implementation
+from protocol.allocation import KEEP_FREED_MEMORY
 from protocol.record import log
 from protocol.request import Request
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
 POLL = 0.5  # seconds
-# glibc hands every large block back to the system when it is freed and clears it anew at the next step, which made a
-# step of batch 128 three times as long; kept, blocks are used again. Other systems ignore these.
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 
 
 def is_rank() -> bool:

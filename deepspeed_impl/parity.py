@@ -52,7 +52,9 @@ def observe(session: Session, reading: Reading) -> Arrays:
     if not reading.imposed:
         seen["test.start"] = predictor(session)(experiment.images(0, experiment.samples(0)))
     steps = range(experiment.total_steps)
-    batches = feed.training_batches(experiment, steps, session.micro, session.dtype, first=engine.is_first_stage())
+    batches = feed.training_batches(
+        experiment, steps, session.micro, session.dtype, engine.device, first=engine.is_first_stage()
+    )
     for step, batch in zip(steps, batches, strict=True):
         with _watched(session, step, seen):
             loss, _ = train_step(session, batch, experiment.rate(step))

@@ -91,19 +91,19 @@ class Share:
 
 
 class _Gather(torch.autograd.Function):
-    """(batch, maps of the share, ...) -> (batch, all maps, ...)."""
+    """(batch, maps of the share, ...) -> (batch, all maps, ...), the maps last in memory as everywhere."""
 
     @staticmethod
     def forward(ctx: Any, part: torch.Tensor, share: Share, each_reads_its_own: bool) -> torch.Tensor:
         ctx.share, ctx.summed = share, each_reads_its_own
-        return share.columns.whole(part, 1)
+        return share.columns.whole(part.movedim(1, -1), -1).movedim(-1, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,) = gradients
+        gradient = gradients[0].movedim(1, -1).contiguous()
         if ctx.summed:
-            gradient = ctx.share.columns.add(gradient.contiguous())
-        return gradient[:, ctx.share.slice(gradient.shape[1])].contiguous(), None, None
+            gradient = ctx.share.columns.add(gradient)
+        return gradient[..., ctx.share.slice(gradient.shape[-1])].contiguous().movedim(-1, 1), None, None
 
 
 class Crossing(nn.Module):
@@ -117,7 +117,7 @@ class Crossing(nn.Module):
         self.share = share
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return maps_last(_Gather.apply(x, self.share, True))
+        return _Gather.apply(x, self.share, True)
 
 
 def all_logits(x: torch.Tensor, share: Share) -> torch.Tensor:

@@ -75,7 +75,9 @@ def _train(session: Session, run: Run, start: int, total: int) -> None:
     waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     clock = time.perf_counter()
     steps = range(start, total)
-    batches = feed.training_batches(experiment, steps, session.micro, session.dtype, first=engine.is_first_stage())
+    batches = feed.training_batches(
+        experiment, steps, session.micro, session.dtype, engine.device, first=engine.is_first_stage()
+    )
     for step, batch in zip(steps, batches, strict=True):
         loss, error = train_step(session, batch, experiment.rate(step))
         waiting.append((step, loss, error))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from protocol.allocation import KEEP_FREED_MEMORY
 from protocol.command import BACKEND_VERBS, add_lint, application, run
 from protocol.errors import Misuse
 from protocol.lint import LintRequest
@@ -14,7 +15,7 @@ from protocol.request import Request
 def handler(verb: str) -> Callable[[Request], None]:
     def handle(request: Request) -> None:
         check_platform()
-        set_threads(request)
+        set_threads(verb, request)
         getattr(import_module(f"gluon_impl.{verb}"), verb)(request)
 
     return handle
@@ -30,19 +31,26 @@ def check_platform() -> None:
         raise Misuse("MXNet 1.9.1 runs on Linux x86-64 with Python up to 3.11; the deepspeed backend runs here")
 
 
-def set_threads(request: Request) -> None:
-    """Share the cores among the contexts; read by MXNet when it is loaded.
+def set_threads(verb: str, request: Request) -> None:
+    """Give every context all cores; read by MXNet when it is loaded.
 
-    Two contexts that call the BLAS in MXNet's wheel with several threads each can wait for each other for ever. Only
-    float64 goes through it, float32 through oneDNN.
+    Operators of several CPU contexts take turns, since MXNet has one workspace for them all. But two contexts that call
+    the BLAS in MXNet's wheel with several threads each can wait for each other for ever. Only float64 goes through it,
+    float32 through oneDNN.
     """
-    contexts = request.grid.devices
-    if contexts > 1 and request.precision == "fp64":
+    if request.grid.devices > 1 and (verb == "parity" or request.precision == "fp64"):
         os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // contexts)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+
+
+def keep_freed_memory() -> None:
+    """Start this process anew where its C library was not yet told to; it reads its settings before Python runs."""
+    if not KEEP_FREED_MEMORY.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**KEEP_FREED_MEMORY, **os.environ})
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     app = application("gluon", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()})
     add_lint(app, "gluon", lint)
     run(app)

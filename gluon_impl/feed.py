@@ -29,16 +29,21 @@ class MicroBatch:
 Batch = list[MicroBatch]
 
 
+def micro_batch(experiment: Experiment, network: AlexNet) -> int:
+    """How many images go through the network at once."""
+    return experiment.case.batch // (network.replicas * network.micro_batches)
+
+
 def place(network: AlexNet, array: np.ndarray, replica: int = 0) -> list[mx.nd.NDArray]:
     """A copy of ``array`` for every share of the first layer, in the network's precision."""
     shares = network.shares_of[network.table.layers[0].name]
     return [mx.nd.array(array, ctx=share.contexts[replica], dtype=network.dtype) for share in shares]
 
 
-def training_batch(experiment: Experiment, network: AlexNet, step: int) -> Batch:
-    """The micro-batches of a step, one replica's after another's."""
+def training_batch(experiment: Experiment, network: AlexNet, step: int, pixels: np.ndarray | None = None) -> Batch:
+    """The micro-batches of a step, one replica's after another's; ``pixels``: room for the images of one."""
     samples = experiment.samples(step)
-    size = len(samples) // (network.replicas * network.micro_batches)
+    size = micro_batch(experiment, network)
     last = network.shares_of[network.table.layers[-1].name][0]
     batch = []
     for first in range(0, len(samples), size):
@@ -53,16 +58,18 @@ def training_batch(experiment: Experiment, network: AlexNet, step: int) -> Batch
             ]
             for name, mask in kept.items()
         }
-        batch.append(MicroBatch(place(network, experiment.images(step, own), replica), labels, masks))
+        images = place(network, experiment.images(step, own, pixels), replica)
+        batch.append(MicroBatch(images, labels, masks))
     return batch
 
 
 def training_batches(experiment: Experiment, network: AlexNet, steps: range) -> Iterator[Batch]:
     """The batches of ``steps`` in order, a few prepared ahead."""
+    pixels = np.empty((micro_batch(experiment, network), *experiment.network.input_shape), np.float32)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = [pool.submit(training_batch, experiment, network, step) for step in steps[:AHEAD]]
+        waiting = [pool.submit(training_batch, experiment, network, step, pixels) for step in steps[:AHEAD]]
         for step in steps:
             batch = waiting.pop(0).result()
             if step + AHEAD < steps.stop:
-                waiting.append(pool.submit(training_batch, experiment, network, step + AHEAD))
+                waiting.append(pool.submit(training_batch, experiment, network, step + AHEAD, pixels))
             yield batch

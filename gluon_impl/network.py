@@ -219,7 +219,7 @@ class AlexNet(gluon.Block):
 
     def close(self) -> None:
         """Let every segment run as one compiled graph."""
-        self.hybridize(static_alloc=True, static_shape=True)
+        self.hybridize()
 
     def open(self) -> None:
         """Let every layer run by itself, so that its hooks are called."""
@@ -309,14 +309,12 @@ class AlexNet(gluon.Block):
         names = [layer.name for layer in self.table]
         return names[:1] + [name for before, name in pairwise(names) if self.shares_of[before] != self.shares_of[name]]
 
-    def parameters_by_context(self) -> dict[str, int]:
+    def parameters_by_context(self) -> dict[mx.Context, int]:
         """How many parameters live on each context, read from the arrays themselves."""
-        counts: dict[str, int] = {}
-        for parts in self.canonical().values():
-            for parameter in parts:
-                for array in parameter.list_data():
-                    where = f"{array.context.device_type}:{array.context.device_id}"
-                    counts[where] = counts.get(where, 0) + prod(array.shape)
+        counts: dict[mx.Context, int] = {}
+        for parameter in self.learned():
+            for array in parameter.list_data():
+                counts[array.context] = counts.get(array.context, 0) + prod(array.shape)
         return counts
 
 

@@ -55,7 +55,7 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
         threads=int(os.environ["OMP_NUM_THREADS"]),
         plan_hash=experiment.plan_hash(),
         norm=implementation() if contexts[0].device_type == "cpu" else COMPOSED,
-        parameters=network.parameters_by_context(),
+        parameters={context_name(context): count for context, count in network.parameters_by_context().items()},
         result={"micro_batch": size, "stages": network.stages()},
         **surroundings(PACKAGES),
     )

@@ -24,7 +24,7 @@ def layer_seconds(table: Network, context: mx.Context, dtype: str, micro_batch: 
         block = make_block(layer, share)
         block.initialize(mx.init.Normal(0.01), ctx=context)
         block.cast(dtype)
-        block.hybridize(static_alloc=True, static_shape=True)
+        block.hybridize()
         if layer is not table.layers[0]:
             values.attach_grad()
         took = []

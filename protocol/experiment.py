@@ -77,9 +77,9 @@ class Experiment:
         epoch, place = divmod(step, self.steps_per_epoch)
         return self.plan(epoch).order[place * self.case.batch : (place + 1) * self.case.batch]
 
-    def images(self, step: int, samples: np.ndarray) -> np.ndarray:
-        """Augmented training images (len(samples), 3, crop, crop) float32."""
-        return training_batch(self.training, self.plan(step // self.steps_per_epoch), self.crop, samples)
+    def images(self, step: int, samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Augmented training images (len(samples), 3, crop, crop) float32, written over ``out`` where it is given."""
+        return training_batch(self.training, self.plan(step // self.steps_per_epoch), self.crop, samples, out)
 
     def labels(self, samples: np.ndarray) -> np.ndarray:
         return self.training.labels[samples]

@@ -27,7 +27,7 @@ def answer(stages: list[Stage], question: Question, dtype: str) -> Answer:
         stage.load(question.weights)
     size = micro_batch_of(stages)
     logits, losses = [], []
-    for images, labels in micro_batches(question.images, question.labels, size, precision):
+    for images, labels in micro_batches(question.images, question.labels, size, precision, "cpu"):
         assert images is not None
         values, sent = images, []
         for stage in stages:

@@ -44,7 +44,7 @@ def main(data: Path, count: int, precision: str) -> None:
             for step in steps:
                 expected.take(step)
         first = session.engine.is_first_stage()
-        batches = feed.training_batches(experiment, steps, session.micro, session.dtype, first=first)
+        batches = feed.training_batches(experiment, steps, session.micro, session.dtype, session.engine.device, first=first)
         for step, batch in zip(steps, batches, strict=True):
             train_step(session, batch, experiment.rate(step))
         for name, value in session.stage.canonical().items():

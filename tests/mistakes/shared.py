@@ -66,8 +66,8 @@ def _pictures(name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
 def _draws(name: str, change: Callable[[Any, int], dict[str, np.ndarray]]) -> None:
     """``change`` gives other draws for an epoch's plan, whose crops have so much room."""
 
-    def made(right: Any, split: Any, plan: Any, crop: int, samples: np.ndarray) -> np.ndarray:
-        return right(split, replace(plan, **change(plan, split.edge - crop)), crop, samples)
+    def made(right: Any, split: Any, plan: Any, crop: int, *arguments: Any) -> np.ndarray:
+        return right(split, replace(plan, **change(plan, split.edge - crop)), crop, *arguments)
 
     PLANTS[name] = lambda patch: around(patch, experiment, "training_batch", made)
 

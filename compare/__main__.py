@@ -103,7 +103,7 @@ def bench(
     photos(STORES)
     benching.measure(interpreters, STORES, BENCH)
     throughput.write(BENCH)
-    for sentence in throughput.sentences(*throughput.read(BENCH)):
+    for sentence in throughput.sentences(BENCH):
         log(sentence)
     log(f"tables and plot: {BENCH}")
 

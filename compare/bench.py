@@ -27,40 +27,61 @@ PEERS = {
     "deepspeed-default-cut": "deepspeed",
 }
 LOWERED = ("single", "columns")  # placements also timed in bf16
-SAMPLE_COLUMNS = ("backend", "placement", "precision", "batch", "threads", "repeat", "seconds")
-PHASE_COLUMNS = ("backend", "placement", "precision", "repeat", "device", "phase", "step", "seconds")
+VARIANTS = ("half", "merged")  # also timed, on one device, for the scaling model
+BASELINE = "two_column"
+WHO = ("backend", "placement", "variant", "precision")
+SAMPLE_COLUMNS = (*WHO, "batch", "micro_batch", "stages", "threads", "repeat", "seconds")
+PHASE_COLUMNS = (*WHO, "repeat", "device", "phase", "step", "seconds")
+MEMORY_COLUMNS = (*WHO, "batch", "micro_batch", "device", "kind", "predicted_bytes", "measured_bytes", "method")
+TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds")
+FEED_COLUMNS = ("backend", "repeat", "images_per_second")
 LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
+
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A backend in one placement, or a peer with a number of threads."""
+    """A backend in one placement, or a peer with a number of threads. ``threads``: 0 leaves them to the backend."""
 
     name: str
     placement: str = ""
     threads: int = 0
     precision: str = "fp32"
+    variant: str = BASELINE
 
     @property
     def title(self) -> str:
-        return f"{self.name} {self.placement or f'with {self.threads} threads'} {self.precision}"
+        threads = f"with {self.threads} threads" if self.threads else ""
+        return " ".join(filter(None, (self.name, self.placement, self.variant, self.precision, threads)))
+
+    @property
+    def who(self) -> dict[str, str]:
+        return {
+            "backend": self.name,
+            "placement": self.placement,
+            "variant": self.variant,
+            "precision": self.precision,
+        }
 
     def run(self, interpreters: dict[str, str], data: Path, out: Path) -> Iterator[dict[str, Any]]:
         """Train for some steps; yield a sample for each."""
-        row = {"backend": self.name, "placement": self.placement, "precision": self.precision, "batch": BATCH}
+        row = {**self.who, "batch": BATCH, "micro_batch": BATCH, "stages": "", "threads": self.threads}
         if self.name in PEERS:
-            found = peer(self.name, interpreters, self.threads)
-            threads, seconds = self.threads, found["seconds"]
+            seconds = peer(self.name, interpreters, self.threads)["seconds"]
         else:
             command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
             command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
-            command += ["--precision", self.precision]
-            _output([*command, "--data", str(data), "--out", str(out)], {})
-            timings = pd.read_csv(out / "timings.csv")
-            threads = read_record(out).threads
+            command += ["--precision", self.precision, "--variant", self.variant]
+            environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
+            _output([*command, "--data", str(data), "--out", str(out)], environment)
+            record, timings = read_record(out), pd.read_csv(out / "timings.csv")
+            row |= {"threads": record.threads, "micro_batch": record.result["micro_batch"]}
+            row["stages"] = " ".join(record.result["stages"])
             seconds = timings.loc[timings["phase"] == "step", "seconds"].tolist()
         for value in seconds:
-            yield {**row, "threads": threads, "seconds": value}
+            yield {**row, "seconds": value}
 
 
 def peer(name: str, interpreters: dict[str, str], threads: int) -> dict[str, Any]:
@@ -77,6 +98,12 @@ def limit(interpreters: dict[str, str]) -> dict[str, Any]:
     """The machine's rates: products of matrices in floating-point operations a second, copies in bytes a second."""
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     return json.loads(_output([interpreters["deepspeed"], "peers/limit.py"], threads))
+
+
+def feeding(interpreter: str, data: Path) -> float:
+    """Augmented images a second that one thread makes from the store."""
+    found = json.loads(_output([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
+    return float(found["images_per_second"])
 
 
 def _output(command: list[str], environment: dict[str, str]) -> str:
@@ -104,6 +131,16 @@ def contenders(interpreters: dict[str, str]) -> list[Contender]:
     return found
 
 
+def scaled(interpreters: dict[str, str]) -> list[Contender]:
+    """What only the scaling model asks for, once: one core alone, and networks of other widths."""
+    found = []
+    for name in NAMED:
+        if name in interpreters:
+            found.append(Contender(name, "single", threads=1))
+            found += [Contender(name, "single", variant=variant) for variant in VARIANTS]
+    return found
+
+
 def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contender]:
     """The backends' placements, and each peer with the number of threads that served it best."""
     median = pd.DataFrame(samples).groupby(["backend", "threads"])["seconds"].median()
@@ -124,34 +161,60 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     """
     if "deepspeed" not in interpreters:
         raise Misuse("the bench measures the machine's limit in the deepspeed environment: --deepspeed names none")
-    left = contenders(interpreters)
-    total = len(left) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
-    samples: list[dict[str, Any]] = []
-    phases: list[dict[str, Any]] = []
-    limits: list[dict[str, Any]] = []
+    left, once = contenders(interpreters), scaled(interpreters)
+    total = len(left) + len(once) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
+    samples: Rows = []
+    phases: Rows = []
+    memory: Rows = []
+    timeline: Rows = []
+    limits: Rows = []
+    feeds: Rows = []
+    done = 0
     with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):
             limits.append({"repeat": repeat, **limit(interpreters)})
-            for contender in left:
+            for name in NAMED:
+                if name in interpreters:
+                    speed = feeding(interpreters[name], data)
+                    feeds.append({"backend": name, "repeat": repeat, "images_per_second": speed})
+            for contender in left if repeat else [*left, *once]:
+                done += 1
                 progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")
                 if not progress.console.is_terminal:
-                    log(f"[{len(samples) // STEPS + 1}/{total}] round {repeat + 1}: {contender.title}")
+                    log(f"[{done}/{total}] round {repeat + 1}: {contender.title}")
                 out = Path(scratch) / f"{repeat}-{contender.title.replace(' ', '-')}"
-                samples += [{**row, "repeat": repeat} for row in contender.run(interpreters, data, out)]
-                if contender.placement:
+                own = [{**row, "repeat": repeat} for row in contender.run(interpreters, data, out)]
+                samples += own
+                if contender.placement and contender in left:
                     phases += _phases(contender, repeat, out)
+                if contender.placement and repeat == 0:
+                    memory += _rows(contender, out / "memory.csv", own[0], MEMORY_COLUMNS)
+                    timeline += _rows(contender, out / "timeline.csv", own[0], TIMELINE_COLUMNS)
                 progress.advance(bar)
             left = best(left, samples)
             # After each round, so that a failure in a later one loses nothing.
             target.mkdir(parents=True, exist_ok=True)
             write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
             write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
+            write_table(target / "memory.csv", MEMORY_COLUMNS, memory)
+            write_table(target / "timeline.csv", TIMELINE_COLUMNS, timeline)
+            write_table(target / "feed.csv", FEED_COLUMNS, feeds)
             write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
 
 
 def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:
     """How long each device spent in each phase of each step."""
-    where = {"backend": contender.name, "placement": contender.placement, "precision": contender.precision}
     rows = pd.read_csv(out / "timings.csv").to_dict("records")
-    return [{**where, "repeat": repeat, **row} for row in rows if row["phase"] != "step"]
+    return [{**contender.who, "repeat": repeat, **row} for row in rows if row["phase"] != "step"]
+
+
+def _rows(contender: Contender, path: Path, sample: dict[str, Any], columns: tuple[str, ...]) -> Rows:
+    """The rows of a run's table, if it has one, with whose they are."""
+    if not path.is_file():
+        return []
+    batch, micro = sample["batch"], sample["micro_batch"]
+    where = {**contender.who, "batch": batch, "micro_batch": micro, "micro_batches": batch // micro}
+    table = pd.read_csv(path)
+    found = [{**where, **row} for row in table.astype(object).where(table.notna(), None).to_dict("records")]
+    return [{name: row[name] for name in columns} for row in found]

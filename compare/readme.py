@@ -58,7 +58,7 @@ def _bench(folder: Path) -> list[str]:
     """What the bench came to, where there is one."""
     if not (folder / "throughput.csv").is_file():
         return []
-    lines = "\n".join(f"- {line}" for line in throughput.sentences(*throughput.read(folder)))
+    lines = "\n".join(f"- {line}" for line in throughput.sentences(folder))
     plot = f"![Images a second of every placement and its peers]({folder.as_posix()}/throughput.png)"
     return ["Every placement beside its peers, in one run (`nox -s bench`):", lines, plot]
 

@@ -9,7 +9,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from compare.bench import PEERS
+from compare import pipeline
+from compare.bench import BASELINE, PEERS
 from compare.plots import DPI, PALETTE
 from paper.architecture import Layer, Network, Weighted, network
 from paper.cost import layer_train_flops, train_flops, weights
@@ -23,12 +24,13 @@ COLUMNS = (
 )
 ROOF_COLUMNS = ("layer", "flops", "bytes", "seconds", "bound")
 PHASE_COLUMNS = ("backend", "placement", "precision", "device", "phase", "seconds")
+KEYS = ["backend", "placement", "variant", "precision"]
 WIDTH = 4  # bytes
 
 
 def trained_network() -> Network:
     """The network that all of them train."""
-    return network("two_column", PRESETS["paper"])
+    return network(BASELINE, PRESETS["paper"])
 
 
 def speeds(samples: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
@@ -38,6 +40,7 @@ def speeds(samples: pd.DataFrame, limits: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     flops = train_flops(trained_network())
+    samples = samples[samples["variant"] == BASELINE]
     for (backend, placement, precision, batch), group in samples.fillna("").groupby(
         ["backend", "placement", "precision", "batch"], sort=False
     ):
@@ -124,8 +127,9 @@ def phases(samples: pd.DataFrame) -> list[Row]:
     return samples.groupby(keys, sort=False)["seconds"].median().reset_index().to_dict("records")
 
 
-def sentences(throughput: pd.DataFrame, roofs: pd.DataFrame) -> list[str]:
+def sentences(folder: Path) -> list[str]:
     """What the figures come to."""
+    throughput, roofs = read(folder)
     batch = int(throughput["batch"].iloc[0])
     whole = batch / roofs["seconds"].sum()
     memory = roofs.loc[roofs["bound"] == "memory", "seconds"].sum() / roofs["seconds"].sum()
@@ -142,7 +146,32 @@ def sentences(throughput: pd.DataFrame, roofs: pd.DataFrame) -> list[str]:
             f"{backend} in {precision} is fastest in placement {placement}, {own['images_per_second'].iloc[0]:.0f} "
             f"images/s, {own['fraction_of_limit'].iloc[0]:.0%} of what matrix products alone allow: {ratios}."
         )
-    return found
+    return [*found, *_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
+
+
+def _fed(folder: Path) -> list[str]:
+    """How fast images come, and how long training waits for them."""
+    speeds = pd.read_csv(folder / "feed.csv").groupby("backend", sort=False)["images_per_second"].median()
+    samples = pd.read_csv(folder / "phase_samples.csv")
+    waiting = samples[samples["phase"] == "data"].groupby([*KEYS, "device"])["seconds"].median()
+    steps = pd.read_csv(folder / "samples.csv").fillna("").groupby(KEYS)["seconds"].median()
+    share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
+    fed = " and ".join(f"{speed:,.0f} ({backend}'s numpy)" for backend, speed in speeds.items())
+    return [
+        f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of a step."
+    ]
+
+
+def _accounted(memory: pd.DataFrame) -> str:
+    """How far the frameworks' allocations are from the prediction."""
+    total = memory[memory["kind"] == "total"]
+    off = (total["predicted_bytes"] / total["measured_bytes"] - 1).abs()
+    worst = total.loc[off.idxmax()]
+    return (
+        f"Each device's memory, predicted from the layer table alone, is within {off.max():.1%} of what its framework "
+        f"allocated, on {len(total)} devices in all placements, widths and precisions (the furthest: {worst['backend']} "
+        f"{worst['placement']} {worst['variant']} {worst['precision']}, {worst['device']})."
+    )
 
 
 def write(folder: Path) -> None:
@@ -152,6 +181,9 @@ def write(folder: Path) -> None:
     write_table(folder / "throughput.csv", COLUMNS, found)
     write_table(folder / "roofline.csv", ROOF_COLUMNS, roofline(limits, found[0]["batch"]))
     write_table(folder / "phases.csv", PHASE_COLUMNS, phases(pd.read_csv(folder / "phase_samples.csv")))
+    timeline = pd.read_csv(folder / "timeline.csv")
+    write_table(folder / "pipeline.csv", pipeline.COLUMNS, pipeline.rows(timeline))
+    pipeline.draw(timeline, folder / "timeline.png")
     draw(folder)
 
 

@@ -25,13 +25,16 @@ def bench(request: Request) -> None:
     run = Run(request.out, session.record)
     with claimed(request.out) if session.keeps_record else nullcontext():
         with run.recorded() if session.keeps_record else nullcontext():
-            memory, rows = _measure(session, request)
+            memory, timings, timeline = _measure(session, request)
             if session.keeps_record:
-                run.finish_bench(memory, rows)
+                run.finish_bench(memory, timings, timeline)
 
 
-def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All ranks' rows, on every rank."""
+Rows = list[dict[str, Any]]
+
+
+def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
+    """Memory, timings and timeline of all ranks, on every rank."""
     experiment, engine = session.experiment, session.engine
     device = session.device
     # The last step is watched for memory, which slows it, and not timed.
@@ -40,9 +43,10 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
         experiment, range(last + 1), session.micro, session.dtype, engine.device, first=engine.is_first_stage()
     )
     clock = measure.Clock.around(engine)
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
+    timeline: Rows = []
     for step in range(last):
-        clock.seconds.clear()
+        clock.done.clear()
         dist.barrier()
         started = time.perf_counter()
         batch = next(batches)
@@ -50,7 +54,11 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
         train_step(session, batch, experiment.rate(step))
         ended = time.perf_counter()
         if step >= WARM_UP:
-            phases = dict(clock.seconds)
+            timeline = [
+                {"device": device, "doing": doing, "start": began - started, "seconds": seconds}
+                for doing, began, seconds in clock.done
+            ]
+            phases = clock.phases()
             phases["data"] = phases.get("data", 0.0) + fed - started
             rows += [
                 {"step": step, "device": device, "phase": name, "seconds": value} for name, value in phases.items()
@@ -61,6 +69,6 @@ def _measure(session: Session, request: Request) -> tuple[list[dict[str, Any]], 
     with measure.allocations() as peak:
         train_step(session, batch, experiment.rate(last))
     gathered: list[Any] = [None] * dist.get_world_size()
-    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows))
-    memory = [row for found, _ in gathered for row in found]
-    return memory, [row for _, found in gathered for row in found]
+    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows, timeline))
+    memory, timings, timelines = zip(*gathered, strict=True)
+    return sum(memory, []), sum(timings, []), sum(timelines, [])

@@ -1,54 +1,70 @@
 """Bytes and seconds per rank: torch's allocation events, and a clock around each of DeepSpeed's instructions."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import torch
 from deepspeed.runtime.pipe import schedule
 from torch.profiler import ProfilerActivity, profile
 
 from deepspeed_impl.session import Session
-from paper.cost import held_today
-from protocol import ledger
+from protocol.ledger.deepspeed import step
+from protocol.ledger.memory import Part
+from protocol.ledger.rows import resident, rows
 
 METHOD = "torch.profiler, peak of allocation events in a step, on top of what it starts with"
-PHASES = {
-    schedule.ForwardPass: "compute",
-    schedule.BackwardPass: "compute",
-    schedule.OptimizerStep: "compute",
+# What a rank does in each of DeepSpeed's instructions.
+DOING = {
+    schedule.ForwardPass: "forward",
+    schedule.BackwardPass: "backward",
+    schedule.OptimizerStep: "update",
     schedule.LoadMicroBatch: "data",
+    schedule.SendActivation: "send",
+    schedule.RecvActivation: "receive",
+    schedule.SendGrad: "send",
+    schedule.RecvGrad: "receive",
+}
+COMPUTE, EXCHANGE = "compute", "communication and bubble"
+PHASES = {
+    **dict.fromkeys(("forward", "backward", "update"), COMPUTE),
+    "data": "data",
     # A stage that has nothing to do yet waits in these, so they hold communication and bubble together.
-    schedule.SendActivation: "communication and bubble",
-    schedule.RecvActivation: "communication and bubble",
-    schedule.SendGrad: "communication and bubble",
-    schedule.RecvGrad: "communication and bubble",
+    **dict.fromkeys(("send", "receive"), EXCHANGE),
 }
 
 
 @dataclass
 class Clock:
-    """Seconds spent in each phase since the last reset."""
+    """What a rank has done since the last reset: (what, when it began, seconds), by a clock that all ranks share."""
 
-    seconds: dict[str, float]
+    done: list[tuple[str, float, float]]
+
+    def phases(self) -> dict[str, float]:
+        """Seconds by phase."""
+        found: dict[str, float] = {}
+        for doing, _, seconds in self.done:
+            found[PHASES[doing]] = found.get(PHASES[doing], 0.0) + seconds
+        return found
 
     @classmethod
     def around(cls, engine: Any) -> "Clock":
         """Time every instruction that ``engine`` carries out."""
-        clock = cls({})
+        clock = cls([])
 
-        def timed(phase: str, carry_out: Callable[..., None]) -> Callable[..., None]:
+        def timed(doing: str, carry_out: Callable[..., None]) -> Callable[..., None]:
             def run(self: Any, *args: Any, **kwargs: Any) -> None:
                 started = time.perf_counter()
                 carry_out(self, *args, **kwargs)
-                clock.seconds[phase] = clock.seconds.get(phase, 0.0) + time.perf_counter() - started
+                clock.done.append((doing, started, time.perf_counter() - started))
 
             return run
 
         engine._INSTRUCTION_MAP = {
-            instruction: timed(PHASES[instruction], carry_out) if instruction in PHASES else carry_out
+            instruction: timed(DOING[instruction], carry_out) if instruction in DOING else carry_out
             for instruction, carry_out in engine._INSTRUCTION_MAP.items()
         }
         return clock
@@ -74,17 +90,36 @@ def allocations() -> Iterator[Peak]:
 
 def memory(session: Session, device: str, peak: int) -> list[dict[str, Any]]:
     """This rank's rows of ``memory.csv``; ``peak`` is what one step allocated at its highest."""
-    network, stage = session.experiment.network, session.engine.stage_id
-    # One forward, one backward: stage s of p has up to p - s micro-batches in flight.
-    predicted = held_today(
-        network,
-        session.micro.size,
-        layers=session.pipeline.stages[stage],
-        devices=session.micro.share.count,
-        in_flight=min(session.micro.count, session.engine.num_stages - stage),
+    engine, micro = session.engine, session.micro
+    part = Part(
+        session.experiment.network,
+        session.stages[engine.stage_id],
+        micro.size,
+        columns=micro.share.count,
+        micro_batches=micro.count,
+        # One forward, one backward: stage s of p has up to p - s micro-batches in flight.
+        in_flight=min(micro.count, engine.num_stages - engine.stage_id),
+        width=session.dtype.itemsize,
+        lowered=micro.lowered and micro.lowered.itemsize,
     )
-    held = sum(value.numel() * value.element_size() for value in session.stage.canonical().values())
+    parameters = _bytes(session.stage.canonical().values())
     velocities = sum(value.nbytes for value in session.optimizer.velocities().values())
-    measured = {"parameters": held, "gradients": held, "momentum": velocities}
-    rows = ledger.rows(device, predicted, measured, held + velocities + peak, METHOD)
-    return [*rows, ledger.resident(device, psutil.Process().memory_info().rss)]
+    held = {"parameters": parameters, "gradients": parameters, "momentum": velocities}
+    starts_with = parameters + velocities + _bytes(_received(engine))
+    found = rows(device, step(part), held, starts_with + peak, METHOD)
+    return [*found, resident(device, psutil.Process().memory_info().rss)]
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _received(engine: Any) -> list[torch.Tensor]:
+    """Where activations and gradients from the neighbours arrive; kept from step to step."""
+    found = [engine.pipe_recv_buf, engine.grad_layer]
+    return [
+        buffer
+        for each in found
+        for buffer in (each if isinstance(each, list | tuple) else [each])
+        if buffer is not None
+    ]

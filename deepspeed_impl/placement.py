@@ -4,26 +4,18 @@
 ``replicas`` takes its part of the batch.
 """
 
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import inf, prod
 
 from deepspeed.accelerator import get_accelerator
 
-from paper.architecture import Layer, Network, Norm, SpatialNorm, Weighted
-from paper.cost import layer_train_flops, weights
+from paper.architecture import Layer, Network
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
 
-# What else training costs, in floating-point operations done in about the same time: for each output (the response
-# norm goes over its maps several times), and for each weight in each micro-batch (read twice, and its gradient added to
-# what other micro-batches left). The micro-batch follows from these, on every machine the same, since the order in
-# which gradients are summed follows from the micro-batch. Where the cut lies changes no bit, so it is measured.
-FLOPS_PER_NORMED_OUTPUT = 600
-FLOPS_PER_OUTPUT = 200
-FLOPS_PER_WEIGHT = 270
-SMALLEST_MICRO_BATCH = 4
+# Products of fewer images leave a processor idle most of the time, while it reads the weights.
+SMALLEST_MICRO_BATCH = 16
+MICRO_BATCHES = 2  # of each stage, at the most: more would wait less for each other, but read the weights more often
 
 
 def default_devices(grid: Grid) -> list[str]:
@@ -63,44 +55,25 @@ def check_network(network: Network, grid: Grid) -> None:
         raise Misuse(f"a network of {len(network.layers)} layers cannot be cut into {grid.stages} stages")
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A pipeline's stages, as runs of layers, and the size of the micro-batches they take."""
+def micro_batch(stages: int, batch: int) -> int:
+    """How many of ``batch`` images a pipeline takes at once.
 
-    stages: tuple[tuple[Layer, ...], ...]
-    micro_batch: int
-
-
-def work(network: Network, layer: Layer, batch: int, micro_batch: int) -> float:
-    """What one step costs in ``layer``, in floating-point operations or their worth."""
-    per_output = FLOPS_PER_NORMED_OUTPUT if isinstance(layer, Norm | SpatialNorm) else FLOPS_PER_OUTPUT
-    per_image = layer_train_flops(network, layer) + per_output * prod(layer.shape_out)
-    held = weights(layer) if isinstance(layer, Weighted) else 0
-    return batch * per_image + (batch // micro_batch) * FLOPS_PER_WEIGHT * held
-
-
-def plan(network: Network, stages: int, batch: int, micro_batch: int | None = None) -> Pipeline:
-    """The cut and the micro-batch that finish a step of ``batch`` images soonest.
-
-    With m micro-batches in p stages a step takes (m + p - 1) / m times the slowest stage's work. More micro-batches
-    wait less and touch the weights more often.
+    It does not follow from measurements, which would differ: the order in which gradients are summed follows from it.
     """
     if stages == 1:
-        return Pipeline((network.layers,), micro_batch or batch)
-    sizes = [micro_batch] if micro_batch else [n for n in range(SMALLEST_MICRO_BATCH, batch) if batch % n == 0]
-    best, soonest = None, inf
-    for size in sizes or [batch]:
-        cost = [work(network, layer, batch, size) for layer in network]
-        pipeline = cut_evenly(network, stages, size, cost)
-        slowest = max(sum(work(network, layer, batch, size) for layer in part) for part in pipeline.stages)
-        if (took := slowest * (batch // size + stages - 1) / (batch // size)) < soonest:
-            best, soonest = pipeline, took
-    assert best
-    return best
+        return batch
+    largest = min(batch // stages, max(SMALLEST_MICRO_BATCH, batch // (MICRO_BATCHES * stages)))
+    return max(size for size in range(1, max(1, largest) + 1) if batch % size == 0)
 
 
-def cut_evenly(network: Network, stages: int, micro_batch: int, cost: list[float]) -> Pipeline:
-    """The cut whose slowest stage has the least to do; ``cost``: each layer's share of a step, in any unit."""
+Stages = tuple[tuple[Layer, ...], ...]
+
+
+def cut_evenly(network: Network, stages: int, cost: list[float]) -> Stages:
+    """The runs of layers of which the slowest has the least to do; ``cost``: each layer's share of a step, in any unit.
+
+    Where they are cut changes no bit, so the cost is measured.
+    """
     until = [0.0, *accumulate(cost)]
     # By how many layers come first: the least that the slowest of some stages can have to do, and where they are cut.
     best: dict[int, tuple[float, tuple[int, ...]]] = {place: (until[place], (place,)) for place in range(1, len(until))}
@@ -114,4 +87,4 @@ def cut_evenly(network: Network, stages: int, micro_batch: int, cost: list[float
             for end in range(min(best) + 1, len(until))
         }
     _, cuts = best[len(cost)]
-    return Pipeline(tuple(network.layers[start:end] for start, end in pairwise((0, *cuts))), micro_batch)
+    return tuple(network.layers[start:end] for start, end in pairwise((0, *cuts)))

@@ -33,7 +33,7 @@ class Session:
 
     experiment: Experiment
     engine: deepspeed.runtime.pipe.engine.PipelineEngine
-    pipeline: placement.Pipeline
+    stages: placement.Stages
     stage: Stage
     optimizer: PaperSGD
     loss: Loss
@@ -95,17 +95,17 @@ def open_session(
     topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
     columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
     batch, own = request.case.batch, request.case.batch // grid.replicas
-    pipeline = placement.plan(experiment.network, grid.stages, own, request.micro_batch)
-    count = own // pipeline.micro_batch
+    size = request.micro_batch or placement.micro_batch(grid.stages, own)
     lowered = torch.bfloat16 if request.precision == "bf16" else None
-    micro = Slice(request.seed, pipeline.micro_batch, count, replicas.index * own, Share(columns), lowered)
+    micro = Slice(request.seed, size, own // size, replicas.index * own, Share(columns), lowered)
+    stages: placement.Stages = (experiment.network.layers,)
     if grid.stages > 1:
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
-        pipeline = placement.cut_evenly(experiment.network, grid.stages, micro.size, seconds)
+        stages = placement.cut_evenly(experiment.network, grid.stages, seconds)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(
-        [LayerSpec(Stage, part, micro, make) for part in pipeline.stages],
+        [LayerSpec(Stage, part, micro, make) for part in stages],
         topology=topology,
         loss_fn=loss,
         partition_method="uniform",
@@ -119,7 +119,7 @@ def open_session(
         optimizer=optimizer,
         config={
             "train_batch_size": batch,
-            "train_micro_batch_size_per_gpu": pipeline.micro_batch,
+            "train_micro_batch_size_per_gpu": size,
             # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
             "gradient_clipping": 0.0,
             "steps_per_print": None,
@@ -147,7 +147,7 @@ def open_session(
         plan_hash=experiment.plan_hash(),
         norm=implementation(),
         parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
-        result={"micro_batch": pipeline.micro_batch, "stages": [part[0].name for part in pipeline.stages]},
+        result={"micro_batch": size, "stages": [part[0].name for part in stages]},
         **surroundings(PACKAGES),
     )
-    return Session(experiment, engine, pipeline, stage, optimizer, loss, micro, replicas, dtype, record)
+    return Session(experiment, engine, stages, stage, optimizer, loss, micro, replicas, dtype, record)

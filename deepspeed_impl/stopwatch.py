@@ -17,7 +17,7 @@ from deepspeed_impl.share import maps_last
 from paper.architecture import Network
 from paper.recipe import Preset
 
-REPEATS = 8
+ROUNDS = 3
 
 
 def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype) -> list[float]:
@@ -43,24 +43,29 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
 
 
 def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
-    """A step's seconds, and other values of the shape that ``stage`` sends on."""
+    """A step's seconds, and other values of the shape that ``stage`` sends on.
+
+    A step's micro-batches are not alike: the last may find work that was put off.
+    """
     sent = torch.randn_like(stage.carry_out(values))
 
     def passes() -> None:
         stage.carry_out(values).backward(sent)
 
-    passes()  # compiles, chooses algorithms, and makes the gradients that others are added to
-    took = count * _seconds(passes) + _seconds(optimizer.step)
+    def step() -> list[float]:
+        stage.zero_grad()
+        return [_seconds(passes) for _ in range(count)]
+
+    # The first round compiles and chooses algorithms.
+    rounds = [step() for _ in range(ROUNDS)]
+    took = sum(min(same) for same in zip(*rounds, strict=True)) + _seconds(optimizer.step)
     return took, sent.requires_grad_()
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The shortest time that ``work`` takes: the first few touch memory that training will have touched long before."""
-    accelerator, took = get_accelerator(), []
-    for _ in range(REPEATS):
-        accelerator.synchronize()
-        started = time.perf_counter()
-        work()
-        accelerator.synchronize()
-        took.append(time.perf_counter() - started)
-    return min(took)
+    accelerator = get_accelerator()
+    accelerator.synchronize()
+    started = time.perf_counter()
+    work()
+    accelerator.synchronize()
+    return time.perf_counter() - started

@@ -25,8 +25,9 @@ def bench(request: Request) -> None:
     with claimed(request.out):
         run = Run(request.out, session.record)
         with run.recorded():
-            steps = range(min(experiment.total_steps, WARM_UP + (request.steps or 5)))
-            batches = feed.training_batches(experiment, session.network, steps)
+            steps = range(min(experiment.total_steps - feed.AHEAD, WARM_UP + (request.steps or 5)))
+            # Those prepared ahead at the last step count as at any other.
+            batches = feed.training_batches(experiment, session.network, range(len(steps) + feed.AHEAD))
             rows: list[dict[str, Any]] = []
             for step in steps:
                 if step == WARM_UP:
@@ -40,4 +41,7 @@ def bench(request: Request) -> None:
                 if step >= WARM_UP:
                     rows.append({"step": step, "device": "all", "phase": "data", "seconds": fed - started})
                     rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
-            run.finish_bench(measure.memory(session), rows)
+            peak = measure.peaks(session)
+            batches.close()
+            del batch
+            run.finish_bench(measure.memory(session, peak, measure.at_rest(session)), rows)

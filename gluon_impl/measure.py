@@ -4,14 +4,17 @@ import json
 import os
 from typing import Any
 
+import mxnet as mx
 import psutil
 from mxnet import profiler
 
 from gluon_impl.session import Session, context_name
-from paper.cost import held_today
-from protocol import ledger
+from protocol.ledger.gluon import step
+from protocol.ledger.memory import Part
+from protocol.ledger.rows import beside, resident, rows
 
-METHOD = "mxnet.profiler, peak of the context's storage"
+METHOD = "mxnet.profiler, peak of the context's storage, without the libraries' workspace"
+WORKSPACE = "mxnet.profiler, what the context still holds when a step's arrays are gone"
 
 
 def start() -> None:
@@ -32,25 +35,38 @@ def forget() -> None:
     profiler.dumps(reset=True)
 
 
-def memory(session: Session) -> list[dict[str, Any]]:
-    """The rows of ``memory.csv``."""
-    network = session.network
+def peaks(session: Session) -> dict[mx.Context, int]:
+    """The most that each context held since :func:`forget`, in bytes."""
     stats = json.loads(profiler.dumps(reset=False, format="json"))["Memory"]["Device Storage"]
-    momentum = session.optimizer.momentum()
+    names = {context: f"Memory: {context_name(context).replace(':', '/')}" for context in session.network.contexts}
+    return {context: round(stats[name]["Max"] * 1000) for context, name in names.items()}
+
+
+def at_rest(session: Session) -> dict[mx.Context, int]:
+    """What each context holds now, in bytes: the profiler speaks only of what changes, so an array is made on each."""
+    mx.nd.waitall()
+    forget()
+    for context in session.network.contexts:
+        mx.nd.zeros(1, ctx=context).wait_to_read()
+    return peaks(session)
+
+
+def memory(session: Session, peak: dict[mx.Context, int], rest: dict[mx.Context, int]) -> list[dict[str, Any]]:
+    """The rows of ``memory.csv``; ``rest``: held when no batch was on the contexts any more."""
+    network = session.network
     table, images = network.table, session.record.result["micro_batch"]
     found: list[dict[str, Any]] = []
-    for number, context in enumerate(network.contexts):
-        device = context_name(context)
+    for context in network.contexts:
         share = next(share for share in network.shares if context in share.contexts)
-        predicted = held_today(
+        part = Part(
             table,
+            [layer for layer in table if share in network.shares_of[layer.name]],
             images,
-            layers=[layer for layer in table if share in network.shares_of[layer.name]],
-            devices=share.count,
-            # As many as stages are under way, of which stage s of p holds p - s at most.
-            in_flight=min(network.micro_batches, len(network.contexts) - number),
+            columns=share.count,
+            micro_batches=network.micro_batches,
         )
         parts = list(network.parameters_of(share).values())
+        momentum = session.optimizer.momentum()
 
         def size(arrays: list[Any]) -> int:
             return sum(array.size * array.dtype().itemsize for array in arrays)
@@ -60,6 +76,8 @@ def memory(session: Session) -> list[dict[str, Any]]:
             "gradients": size([part.grad(context) for part in parts]),
             "momentum": size([momentum(part) for part in parts]),
         }
-        peak = round(stats[f"Memory: {device.replace(':', '/')}"]["Max"] * 1000)
-        found += ledger.rows(device, predicted, held, peak, METHOD)
-    return [*found, ledger.resident("process", psutil.Process().memory_info().rss)]
+        device = context_name(context)
+        workspace = max(0, rest[context] - sum(held.values()))
+        found += rows(device, step(part), held, peak[context] - workspace, METHOD)
+        found.append(beside(device, "workspace", workspace, WORKSPACE))
+    return [*found, resident("process", psutil.Process().memory_info().rss)]

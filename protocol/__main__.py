@@ -1,13 +1,16 @@
 """The experiment's own command line: ``python -m protocol photos`` prepares data, ``oracle`` is the reference."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from protocol.cases import find_case
 from protocol.command import application, run
 from protocol.datasets.store import open_store
 from protocol.errors import Misuse
+from protocol.experiment import images_per_second, open_experiment
 from protocol.oracle import recorded, write, write_envelope
 from protocol.record import log
 
@@ -42,6 +45,14 @@ def photos(
         except Misuse:
             manifest = prepare(folder, edition)
             log(f"{folder}: {manifest.counts['train']} training and {manifest.counts['test']} test images")
+
+
+@app.command()
+def feed(
+    data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),
+) -> None:
+    """Measure how many augmented full-size images a second one thread makes from the store."""
+    print(json.dumps({"images_per_second": images_per_second(open_experiment(find_case("full"), data, seed=0))}))
 
 
 @app.command()

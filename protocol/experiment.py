@@ -1,9 +1,11 @@
 """A case with its data and its seed: what a backend needs to train, and what it must obey."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from protocol.cases import Case
 from protocol.datasets.store import Split, Store, open_store
 from protocol.errors import Misuse
 from protocol.weights import initial_weights
+
+FEED_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,16 @@ class Experiment:
         for part in (self.store.manifest.digest, repr(self.case), str(self.seed), self.plan(0).digest()):
             digest.update(part.encode())
         return digest.hexdigest()
+
+
+def images_per_second(experiment: Experiment) -> float:
+    """How many images this thread augments in a second, in the median of a few steps."""
+    out, seconds = None, []
+    for step in range(min(FEED_STEPS, experiment.total_steps)):
+        started = time.perf_counter()
+        out = experiment.images(step, experiment.samples(step), out)
+        seconds.append(time.perf_counter() - started)
+    return experiment.case.batch / median(seconds)
 
 
 def open_experiment(case: Case, data: Path, seed: int) -> Experiment:

@@ -20,6 +20,7 @@ from protocol.record import (
     EPOCH_COLUMNS,
     MEMORY_COLUMNS,
     STEP_COLUMNS,
+    TIMELINE_COLUMNS,
     TIMING_COLUMNS,
     Record,
     log,
@@ -144,11 +145,18 @@ class Run:
         probe.save_tensors(self.folder / "probe.safetensors", self.kept)
         self.end("finished")
 
-    def finish_bench(self, memory: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-        """Keep a bench run's memory and timing samples; ``images_per_second`` is the median step's."""
+    def finish_bench(
+        self, memory: list[dict[str, Any]], rows: list[dict[str, Any]], timeline: list[dict[str, Any]] | None = None
+    ) -> None:
+        """Keep a bench run's memory and timing samples; ``images_per_second`` is the median step's.
+
+        ``timeline``: who did what when in the last step.
+        """
         self.timings = rows
         write_table(self.folder / "memory.csv", MEMORY_COLUMNS, memory)
         write_table(self.folder / "timings.csv", TIMING_COLUMNS, rows)
+        if timeline:
+            write_table(self.folder / "timeline.csv", TIMELINE_COLUMNS, timeline)
         steps = sorted(row["seconds"] for row in rows if row["phase"] == "step")
         self.record.result["images_per_second"] = self.record.case["batch"] / median(steps)
         self.end("finished")

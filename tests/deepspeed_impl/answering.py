@@ -6,7 +6,7 @@ import torch
 from deepspeed_impl import placement as placements
 from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
-from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
+from deepspeed_impl.network import DeferredLinear, Loss, Slice, Stage, make_module
 from paper.architecture import Network
 from protocol.grid import Grid
 from tests.backends import BATCH, SEED, Answer, Question
@@ -14,9 +14,11 @@ from tests.backends import BATCH, SEED, Answer, Question
 
 def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
     """The stages of a pipeline, without an engine around them."""
-    pipeline = placements.plan(table, Grid.parse(placement).stages, BATCH, micro)
-    cut = Slice(SEED, pipeline.micro_batch, BATCH // pipeline.micro_batch)
-    return [Stage(part, cut, make_imposed if imposed else make_module) for part in pipeline.stages]
+    count = Grid.parse(placement).stages
+    size = micro or placements.micro_batch(count, BATCH)
+    cut = Slice(SEED, size, BATCH // size)
+    parts = placements.cut_evenly(table, count, [1.0] * len(table.layers))
+    return [Stage(part, cut, make_imposed if imposed else make_module) for part in parts]
 
 
 def answer(stages: list[Stage], question: Question, dtype: str) -> Answer:
@@ -54,5 +56,5 @@ def answer(stages: list[Stage], question: Question, dtype: str) -> Answer:
 
 def micro_batch_of(stages: list[Stage]) -> int:
     """The micro-batch that stages were built for."""
-    sizes = {module.micro.size for stage in stages for module in stage.modules() if isinstance(module, CountedDropout)}
-    return sizes.pop() if sizes else BATCH
+    counts = {module.count for stage in stages for module in stage.modules() if isinstance(module, DeferredLinear)}
+    return BATCH // counts.pop() if counts else BATCH

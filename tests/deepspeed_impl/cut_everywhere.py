@@ -15,7 +15,6 @@ import pytest
 
 from deepspeed_impl import feed, placement
 from deepspeed_impl.launch import leave
-from deepspeed_impl.placement import Pipeline
 from deepspeed_impl.session import open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Network
@@ -32,8 +31,8 @@ def main(data: Path, count: int, precision: str) -> None:
     expected, seen = None, {}
     for place in range(1, len(request.case.network().layers)):
 
-        def cut(table: Network, _: int, micro: int, __: list[float], at: int = place) -> Pipeline:
-            return Pipeline((table.layers[:at], table.layers[at:]), micro)
+        def cut(table: Network, _: int, __: list[float], at: int = place) -> placement.Stages:
+            return table.layers[:at], table.layers[at:]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(placement, "cut_evenly", cut)
@@ -44,7 +43,9 @@ def main(data: Path, count: int, precision: str) -> None:
             for step in steps:
                 expected.take(step)
         first = session.engine.is_first_stage()
-        batches = feed.training_batches(experiment, steps, session.micro, session.dtype, session.engine.device, first=first)
+        batches = feed.training_batches(
+            experiment, steps, session.micro, session.dtype, session.engine.device, first=first
+        )
         for step, batch in zip(steps, batches, strict=True):
             train_step(session, batch, experiment.rate(step))
         for name, value in session.stage.canonical().items():

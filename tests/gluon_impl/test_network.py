@@ -99,9 +99,7 @@ def test_another_columns_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
         ("half", "single", [59_798_312]),
     ],
 )
-def test_the_full_size_parameters_live_where_they_should(
-    variant: str, placement: str, expected: list[int]
-) -> None:
+def test_the_full_size_parameters_live_where_they_should(variant: str, placement: str, expected: list[int]) -> None:
     net = AlexNet(network(variant, PRESETS["paper"]), CONTEXTS[placement])
     assert net.parameters_by_context() == dict(zip(CONTEXTS[placement], expected, strict=True))
 

@@ -1,0 +1,150 @@
+"""A step of the DeepSpeed backend on paper: which tensors torch's autograd and DeepSpeed's pipeline hold, and when.
+
+Checked against torch's allocation events, event by event (``tests/deepspeed_impl/test_ledger.py``).
+"""
+
+from dataclasses import dataclass, field
+
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
+from protocol.ledger.memory import Block, Memory, Part, keep
+
+INDEX = 8  # bytes of one of max pooling's int64 indices
+COMPOSED = 3  # tensors that the operators of the norm within a map leave on the way
+REORDERED = 3  # copies of a convolution's weights, in layouts of oneDNN's, that one call of it makes
+
+
+@dataclass
+class Pass:
+    """What a micro-batch's forward pass keeps: blocks for the pipeline's own sake, and by layer for the backward."""
+
+    piped: list[Block] = field(default_factory=list)
+    saved: dict[str, list[Block]] = field(default_factory=dict)
+
+
+def step(part: Part) -> Memory:
+    """The memory of one rank over a step."""
+    memory = Memory()
+    for layer in part.layers:
+        for kind in ("parameters", "momentum"):
+            memory.take(part.parameters(layer), layer, kind)
+    if not part.reads_images:
+        memory.take(part.input(part.layers[0]), part.layers[0])  # what arrives is received here and copied
+    if not part.ends_network:
+        memory.take(part.output(part.layers[-1]), part.layers[-1])  # the gradients that come back are
+    # A pipeline fills up, then goes forward and backward in turn.
+    passes = [forward(part, memory) for _ in range(part.in_flight)]
+    backward(part, memory, passes.pop(0), first=True)
+    if part.micro_batches > 1:
+        passes.append(forward(part, memory))
+        backward(part, memory, passes.pop(0), first=False)
+    return memory
+
+
+def forward(part: Part, memory: Memory) -> Pass:
+    found = Pass()
+    start = part.layers[0]
+    arrived = part.input(start) * (part.columns if part.crosses(start) else 1)
+    found.piped.append(memory.take(arrived, start))
+    copied = memory.take(arrived, start)  # DeepSpeed's own, for this pass
+    x = memory.take(arrived, start)  # with the maps last
+    given = keep(x)
+    for layer in part.layers:
+        saved = found.saved[layer.name] = []
+        if part.crosses(layer):
+            parts = [memory.take(part.input(layer), layer) for _ in range(part.columns)]
+            memory.pass_by(part.columns * part.input(layer), layer)
+            gathered = memory.take(part.columns * part.input(layer), layer)
+            memory.drop(x, *parts)
+            x = gathered
+        y = _layer_forward(part, memory, layer, x, saved)
+        memory.drop(x)
+        x = y
+    if not part.ends_network:
+        found.piped.append(memory.take(x.size, part.layers[-1]))  # sent with the maps first
+    memory.drop(x, given, copied)
+    return found
+
+
+def _layer_forward(part: Part, memory: Memory, layer: Layer, x: Block, saved: list[Block]) -> Block:
+    """What ``layer`` puts out; what it keeps goes to ``saved``."""
+    size = part.output(layer)
+    if isinstance(layer, Weighted):
+        if part.lowered:
+            saved.append(memory.take(part.parameters(layer) * part.lowered // part.width, layer))
+        if part.lowered and layer is part.network.layers[0]:
+            saved.append(memory.take(x.size * part.lowered // part.width, layer))
+        elif isinstance(layer, Dense) and layer.shape_in[1] > 1:
+            saved.append(memory.take(x.size, layer))  # flattened map by map
+        else:
+            saved.append(keep(x))
+        y = memory.take(size, layer)
+        if isinstance(layer, Conv):
+            memory.pass_by(part.parameters(layer), layer)
+        return y
+    if isinstance(layer, Activation):
+        y = memory.take(size, layer)
+        saved.append(keep(y))
+        return y
+    if isinstance(layer, Norm | SpatialNorm):
+        whole = size * part.width // part.activation_width
+        saved += [keep(x), memory.take(whole * (COMPOSED if isinstance(layer, SpatialNorm) else 1), layer)]
+        if part.lowered:
+            memory.pass_by(whole, layer)
+        return memory.take(size, layer)
+    if isinstance(layer, Pool):
+        saved += [keep(x), memory.take(size // part.activation_width * INDEX, layer)]
+        return memory.take(size, layer)
+    if isinstance(layer, Dropout):
+        saved.append(memory.take(size, layer))
+        return memory.take(size, layer)
+    raise TypeError(f"the ledger does not know {type(layer).__name__}")
+
+
+def backward(part: Part, memory: Memory, found: Pass, *, first: bool) -> None:
+    """``first``: of a step, so that it leaves the weights' gradients, to which later ones are added."""
+    g = memory.take(part.output(part.layers[-1]), part.layers[-1])
+    for layer in reversed(part.layers):
+        saved = found.saved[layer.name]
+        g = _layer_backward(part, memory, layer, g, saved, first=first)
+        if part.crosses(layer):
+            memory.pass_by(g.size, layer)
+            own = memory.take(g.size // part.columns, layer)
+            memory.drop(g)
+            g = own
+    memory.drop(g, *found.piped)
+
+
+def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: list[Block], *, first: bool) -> Block:
+    """The gradient by ``layer``'s input; ``g`` and ``saved`` are let go."""
+    back = part.input(layer) * (part.columns if part.crosses(layer) else 1)
+    if isinstance(layer, Weighted):
+        y = memory.take(0 if layer is part.network.layers[0] else back, layer)
+        _weights_backward(part, memory, layer, saved, first=first)
+    elif isinstance(layer, Norm | SpatialNorm):
+        whole = back * part.width // part.activation_width
+        y = memory.take(whole, layer)
+        memory.pass_by(whole, layer)
+        if part.lowered:
+            memory.drop(y)
+            y = memory.take(back, layer)
+    else:
+        y = memory.take(back, layer)
+    memory.drop(g, *saved)
+    return y
+
+
+def _weights_backward(part: Part, memory: Memory, layer: Weighted, saved: list[Block], *, first: bool) -> None:
+    """The gradient by ``layer``'s weights."""
+    size, deferred = part.parameters(layer), isinstance(layer, Dense) and layer.groups == 1 and part.micro_batches > 1
+    cast = [saved.pop(0)] if part.lowered else []
+    if isinstance(layer, Conv):
+        memory.pass_by(REORDERED * size * part.activation_width // part.width, layer)
+    if deferred and first:
+        memory.drop(*cast)
+        return
+    lowered = [memory.take(size * part.activation_width // part.width, layer)] if part.lowered else []
+    memory.drop(*cast)
+    gradient = memory.take(size, layer, "gradients")
+    memory.drop(*lowered)
+    if not first and not deferred:
+        memory.drop(gradient)  # added to the first

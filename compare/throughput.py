@@ -1,6 +1,6 @@
 """Images a second of every placement, beside its peers and what the machine can do at the most."""
 
-from math import prod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from compare import pipeline
+from compare import capacity, forecast, pipeline, step_model
 from compare.bench import BASELINE, PEERS
 from compare.plots import DPI, PALETTE
-from paper.architecture import Layer, Network, Weighted, network
-from paper.cost import layer_train_flops, train_flops, weights
+from compare.scaling import days
+from paper.architecture import Network, network
+from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
 from paper.recipe import PRESETS
+from protocol.grid import Grid
 from protocol.record import write_table
 
 Row = dict[str, Any]
@@ -26,6 +28,7 @@ ROOF_COLUMNS = ("layer", "flops", "bytes", "seconds", "bound")
 PHASE_COLUMNS = ("backend", "placement", "precision", "device", "phase", "seconds")
 KEYS = ["backend", "placement", "variant", "precision"]
 WIDTH = 4  # bytes
+RATE_COLUMNS = ("backend", "per_flop", "per_byte", "per_crossing_byte", "threads_gain")
 
 
 def trained_network() -> Network:
@@ -89,7 +92,7 @@ def roofline(limits: pd.DataFrame, batch: int) -> list[Row]:
     net, found = trained_network(), []
     for layer in net:
         flops = batch * layer_train_flops(net, layer)
-        moved = WIDTH * (batch * _activations_moved(layer, first=layer is net.layers[0]) + _weights_moved(layer))
+        moved = WIDTH * (batch * activations_moved(net, layer) + weights_moved(net, layer))
         arithmetic, memory = flops / flops_per_second, moved / bytes_per_second
         found.append(
             {
@@ -101,24 +104,6 @@ def roofline(limits: pd.DataFrame, batch: int) -> list[Row]:
             }
         )
     return found
-
-
-def _activations_moved(layer: Layer, *, first: bool) -> int:
-    """Numbers read and written for an image; nothing takes the gradient by the image itself.
-
-    Forward, input and output; for the gradient by the input, both gradients and, without weights, what the forward pass
-    kept of the output; for the gradient by the weights, the input and a gradient.
-    """
-    inputs, outputs = prod(layer.shape_in), prod(layer.shape_out)
-    forward = by_weights = by_input = inputs + outputs
-    if not isinstance(layer, Weighted):
-        return forward + by_input + outputs
-    return forward + by_weights + (0 if first else by_input)
-
-
-def _weights_moved(layer: Layer) -> int:
-    """Numbers read and written in a step: weights forward and backward, their gradient twice, and the update's four."""
-    return 8 * weights(layer) if isinstance(layer, Weighted) else 0
 
 
 def phases(samples: pd.DataFrame) -> list[Row]:
@@ -146,10 +131,12 @@ def sentences(folder: Path) -> list[str]:
             f"{backend} in {precision} is fastest in placement {placement}, {own['images_per_second'].iloc[0]:.0f} "
             f"images/s, {own['fraction_of_limit'].iloc[0]:.0%} of what matrix products alone allow: {ratios}."
         )
-    return [*found, *_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
+    found += pipeline.sentences(pd.read_csv(folder / "pipeline.csv"))
+    found += [_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
+    return [*found, step_model.sentence(pd.read_csv(folder / "step_model.csv"))]
 
 
-def _fed(folder: Path) -> list[str]:
+def _fed(folder: Path) -> str:
     """How fast images come, and how long training waits for them."""
     speeds = pd.read_csv(folder / "feed.csv").groupby("backend", sort=False)["images_per_second"].median()
     samples = pd.read_csv(folder / "phase_samples.csv")
@@ -157,9 +144,10 @@ def _fed(folder: Path) -> list[str]:
     steps = pd.read_csv(folder / "samples.csv").fillna("").groupby(KEYS)["seconds"].median()
     share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
     fed = " and ".join(f"{speed:,.0f} ({backend}'s numpy)" for backend, speed in speeds.items())
-    return [
-        f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of a step."
-    ]
+    return (
+        f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of "
+        "a step."
+    )
 
 
 def _accounted(memory: pd.DataFrame) -> str:
@@ -169,8 +157,8 @@ def _accounted(memory: pd.DataFrame) -> str:
     worst = total.loc[off.idxmax()]
     return (
         f"Each device's memory, predicted from the layer table alone, is within {off.max():.1%} of what its framework "
-        f"allocated, on {len(total)} devices in all placements, widths and precisions (the furthest: {worst['backend']} "
-        f"{worst['placement']} {worst['variant']} {worst['precision']}, {worst['device']})."
+        f"allocated, on {len(total)} devices in all placements, widths and precisions (the furthest: "
+        f"{worst['backend']} {worst['placement']} {worst['variant']} {worst['precision']}, {worst['device']})."
     )
 
 
@@ -185,6 +173,32 @@ def write(folder: Path) -> None:
     write_table(folder / "pipeline.csv", pipeline.COLUMNS, pipeline.rows(timeline))
     pipeline.draw(timeline, folder / "timeline.png")
     draw(folder)
+    write_table(folder / "ledger.csv", capacity.LEDGER_COLUMNS, capacity.ledger(samples))
+    write_table(folder / "largest_batch.csv", capacity.BATCH_COLUMNS, capacity.largest_batches(samples))
+    _forecast(folder, samples, limits)
+
+
+def _forecast(folder: Path, samples: pd.DataFrame, limits: pd.DataFrame) -> None:
+    """Fit the step model, and write what it says of other machines."""
+    modelled, fitted = step_model.rows(samples, limits)
+    write_table(folder / "step_model.csv", step_model.COLUMNS, modelled)
+    rates = [{"backend": backend, **asdict(found)} for backend, found in fitted.items()]
+    write_table(folder / "rates.csv", RATE_COLUMNS, rates)
+    cores = samples["threads"].max()
+    core = (limits["fp32"].median() / cores, limits["copy"].median() / cores)
+    table = pd.DataFrame(modelled)
+    off = table.loc[table["role"] == "held out", "off"].abs().max()
+    forecasts = forecast.rows(fitted, core, off)
+    write_table(folder / "forecast.csv", forecast.COLUMNS, forecasts)
+    patterns = forecast.patterns(fitted, core)
+    write_table(folder / "patterns.csv", forecast.PATTERN_COLUMNS, patterns)
+    measured = speeds(samples, limits)
+    measured = measured[(measured["placement"] != "") & (measured["precision"] == "fp32")]
+    measured = measured.assign(
+        devices=[Grid.parse(placement).devices for placement in measured["placement"]],
+        days=days(measured["images_per_second"]),
+    )
+    forecast.draw(pd.DataFrame(forecasts), measured, pd.DataFrame(patterns), folder / "forecast.png")
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -301,7 +301,7 @@ def _days(evidence: Evidence, claim: Claim) -> Finding:
 def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
     """A core stands for a GPU: the two columns on two of them beside the half net on one.
 
-    Pipeline stages are another split than the paper's, so a backend without columns has nothing to say.
+    Where columns take turns, as MXNet's do on a processor, each has both cores, which comes to the same.
     """
     text: dict[str, str] = {}
     faster: dict[str, bool | None] = {}

@@ -5,6 +5,7 @@ python -m deepspeed_impl bench --case full --placement stages --steps 5
 
 import time
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
 import deepspeed.comm as dist
@@ -70,5 +71,5 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
         train_step(session, batch, experiment.rate(last))
     gathered: list[Any] = [None] * dist.get_world_size()
     torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows, timeline))
-    memory, timings, timelines = zip(*gathered, strict=True)
-    return sum(memory, []), sum(timings, []), sum(timelines, [])
+    memory, timings, timelines = (list(chain.from_iterable(tables)) for tables in zip(*gathered, strict=True))
+    return memory, timings, timelines

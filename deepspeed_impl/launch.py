@@ -1,4 +1,7 @@
-"""Start DeepSpeed's launcher for a verb, and see that none of its processes outlives another."""
+"""Start DeepSpeed's launcher for a verb, and see that none of its processes outlives another.
+
+On more machines than one the user starts it, on each of them.
+"""
 
 import os
 import socket
@@ -20,8 +23,13 @@ POLL = 0.5  # seconds
 
 
 def is_rank() -> bool:
-    """Whether this process is one that the launcher started."""
-    return ANCESTORS in os.environ and "LOCAL_RANK" in os.environ
+    """Whether this process is one that a launcher started, ours or the user's own."""
+    return "RANK" in os.environ and "LOCAL_RANK" in os.environ
+
+
+def machines() -> int:
+    """On how many machines, or launchers at least, the ranks run."""
+    return int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_SIZE", os.environ.get("WORLD_SIZE", 1)))
 
 
 def launch(verb: str, request: Request, arguments: list[str]) -> None:
@@ -58,9 +66,10 @@ def _free_port() -> int:
 def die_with_ancestors() -> None:
     """End this rank when a process between it and the user's command line has gone, however it went.
 
-    A rank left behind by a killed launcher would go on writing into a folder that a new run has taken over.
+    A rank left behind by a killed launcher would go on writing into a folder that a new run has taken over. Where the
+    user started the launcher, that is the process to watch.
     """
-    top = int(os.environ[ANCESTORS])
+    top = int(os.environ.get(ANCESTORS, os.getppid()))
     ancestors: list[psutil.Process] = []
     for process in psutil.Process().parents():
         ancestors.append(process)

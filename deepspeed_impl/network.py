@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch import nn
 
 from deepspeed_impl.response_norm import ResponseNorm
@@ -84,10 +85,12 @@ class GroupedLinear(nn.Module):
 
 
 class _Deferred(torch.autograd.Function):
-    """``x @ weight.T + bias``, whose backward pass only notes what the weights' gradient takes until it is asked for."""
+    """``x @ weight.T + bias``; the backward pass leaves the weights' gradient to ``layer``."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layer: "DeferredLinear"):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layer: "DeferredLinear"
+    ) -> torch.Tensor:
         ctx.layer = layer
         weight = weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
@@ -103,8 +106,8 @@ class _Deferred(torch.autograd.Function):
 class DeferredLinear(nn.Linear):
     """A matrix product whose weights' gradient is computed once a step, from all micro-batches together.
 
-    Added up micro-batch by micro-batch, the gradient of fc6 alone moves 600 megabytes each time, which takes longer than
-    the arithmetic.
+    Added up micro-batch by micro-batch, the gradient of fc6 alone moves 600 megabytes each time, which takes longer
+    than the arithmetic.
     """
 
     def __init__(self, inputs: int, units: int, count: int) -> None:
@@ -190,8 +193,9 @@ class CountedDropout(nn.Module):
         step, places = self.micro.places(self.seen)
         self.seen += 1
         kept = dropout.keep(self.micro.seed, step, places.start, len(x), int(layer.name[-1]), units)
-        mask = torch.from_numpy(kept[:, self.micro.share.slice(units)]).to(x.device, x.dtype)
-        return x * mask * (2.0 if layer.inverted else 1.0)
+        # From page-locked memory, so that the host need not wait for the device.
+        mask = get_accelerator().pin_memory(torch.from_numpy(kept[:, self.micro.share.slice(units)]))
+        return x * mask.to(x.device, non_blocking=True).to(x.dtype) * (2.0 if layer.inverted else 1.0)
 
 
 @make_module.register

@@ -4,11 +4,10 @@
 ``replicas`` takes its part of the batch.
 """
 
-from itertools import accumulate, pairwise
-
 from deepspeed.accelerator import get_accelerator
 
-from paper.architecture import Layer, Network
+from deepspeed_impl.launch import machines
+from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
@@ -33,7 +32,7 @@ def check_devices(grid: Grid, devices: list[str]) -> None:
     accelerator = get_accelerator()
     here = "cpu" if accelerator.device_name() == "cpu" else "gpu"
     for place, (kind, number) in enumerate(parse(grid.name, grid.devices, devices)):
-        if kind != here or (kind == "gpu" and number >= accelerator.device_count()):
+        if kind != here or (kind == "gpu" and number >= accelerator.device_count() * machines()):
             found = f"{accelerator.device_count()} of {accelerator.device_name()}"
             raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {found}")
         if number != place:
@@ -64,27 +63,3 @@ def micro_batch(stages: int, batch: int) -> int:
         return batch
     largest = min(batch // stages, max(SMALLEST_MICRO_BATCH, batch // (MICRO_BATCHES * stages)))
     return max(size for size in range(1, max(1, largest) + 1) if batch % size == 0)
-
-
-Stages = tuple[tuple[Layer, ...], ...]
-
-
-def cut_evenly(network: Network, stages: int, cost: list[float]) -> Stages:
-    """The runs of layers of which the slowest has the least to do; ``cost``: each layer's share of a step, in any unit.
-
-    Where they are cut changes no bit, so the cost is measured.
-    """
-    until = [0.0, *accumulate(cost)]
-    # By how many layers come first: the least that the slowest of some stages can have to do, and where they are cut.
-    best: dict[int, tuple[float, tuple[int, ...]]] = {place: (until[place], (place,)) for place in range(1, len(until))}
-    for _ in range(stages - 1):
-        best = {
-            end: min(
-                (max(slowest, until[end] - until[place]), (*cuts, end))
-                for place, (slowest, cuts) in best.items()
-                if place < end
-            )
-            for end in range(min(best) + 1, len(until))
-        }
-    _, cuts = best[len(cost)]
-    return tuple(network.layers[start:end] for start, end in pairwise((0, *cuts)))

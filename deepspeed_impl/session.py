@@ -16,6 +16,8 @@ from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
 from deepspeed_impl.share import Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
+from paper.architecture import Layer
+from protocol.cuts import cut_evenly
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, surroundings
@@ -33,7 +35,7 @@ class Session:
 
     experiment: Experiment
     engine: deepspeed.runtime.pipe.engine.PipelineEngine
-    stages: placement.Stages
+    stages: tuple[tuple[Layer, ...], ...]
     stage: Stage
     optimizer: PaperSGD
     loss: Loss
@@ -92,16 +94,21 @@ def open_session(
     deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
     dtype = getattr(torch, request.dtype)
     grid = request.grid
+    if dist.get_world_size() != grid.devices:
+        raise Misuse(
+            f"placement {grid.name} lies on {grid.devices} device(s), but {dist.get_world_size()} rank(s) were launched"
+        )
     topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
     columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
     batch, own = request.case.batch, request.case.batch // grid.replicas
     size = request.micro_batch or placement.micro_batch(grid.stages, own)
     lowered = torch.bfloat16 if request.precision == "bf16" else None
     micro = Slice(request.seed, size, own // size, replicas.index * own, Share(columns), lowered)
-    stages: placement.Stages = (experiment.network.layers,)
+    stages = (experiment.network.layers,)
     if grid.stages > 1:
+        # Where they are cut changes no bit, so it is measured.
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
-        stages = placement.cut_evenly(experiment.network, grid.stages, seconds)
+        stages = cut_evenly(experiment.network.layers, seconds, grid.stages)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(

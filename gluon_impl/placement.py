@@ -1,12 +1,11 @@
 """How the network lies on devices: the contexts of a placement, and which share of each layer they hold."""
 
-from itertools import combinations, pairwise
-
 import mxnet as mx
 
 from gluon_impl.network import Share, Shares, columns_on
 from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
+from protocol.cuts import cut_evenly
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
@@ -49,21 +48,10 @@ def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, m
     if grid.stages > 1:
         if grid.stages > len(table.layers):
             raise ValueError(f"a network of {len(table.layers)} layers cannot be cut into {grid.stages} stages")
-        stage_of = cut_evenly(layer_seconds(table, contexts[0], dtype, micro_batch), grid.stages)
-        held = [[Share(0, 1, context, dtype)] for context in contexts]
-        return {layer.name: held[stage] for layer, stage in zip(table, stage_of, strict=True)}
+        seconds = layer_seconds(table, contexts[0], dtype, micro_batch)
+        stages = zip(contexts, cut_evenly(table.layers, seconds, grid.stages), strict=True)
+        return {layer.name: [Share(0, 1, context, dtype)] for context, layers in stages for layer in layers}
     return columns_on(table, contexts, dtype)
-
-
-def cut_evenly(seconds: list[float], stages: int) -> list[int]:
-    """Each layer's stage, so that the slowest stage has the least to do."""
-    layers = range(1, len(seconds))
-
-    def slowest(cuts: tuple[int, ...]) -> float:
-        return max(sum(seconds[start:end]) for start, end in pairwise((0, *cuts, len(seconds))))
-
-    cuts = min(combinations(layers, stages - 1), key=slowest)
-    return [sum(number >= cut for cut in cuts) for number in range(len(seconds))]
 
 
 def micro_batches(request: Request) -> int:

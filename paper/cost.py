@@ -3,7 +3,6 @@
 Every figure of the paper that is arithmetic, and every "predicted" byte of the audit, comes from here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -58,6 +57,31 @@ def layer_train_flops(network: Network, layer: Layer) -> int:
     return FLOPS_PER_MAC * passes * macs(layer)
 
 
+def activations_moved(network: Network, layer: Layer) -> int:
+    """Numbers read and written to train on an image, layer by layer; nothing takes the gradient by the image itself.
+
+    Forward, input and output; for the gradient by the input, both gradients and, without weights, what the forward pass
+    kept of the output; for the gradient by the weights, the input and a gradient.
+    """
+    inputs, outputs = prod(layer.shape_in), prod(layer.shape_out)
+    forward = by_weights = by_input = inputs + outputs
+    if not isinstance(layer, Weighted):
+        return forward + by_input + outputs
+    return forward + by_weights + (0 if layer is network.layers[0] else by_input)
+
+
+def weights_moved(network: Network, layer: Layer, micro_batches: int = 1) -> int:
+    """Numbers read and written in a step for ``layer``'s weights.
+
+    In each micro-batch they are read forward and, unless nothing lies below, backward; in each step their gradient is
+    written and read, and the update reads and writes weights and momentum.
+    """
+    if not isinstance(layer, Weighted):
+        return 0
+    passes = 1 if layer is network.layers[0] else 2
+    return (passes * micro_batches + 6) * weights(layer)
+
+
 def busiest_column_train_flops(network: Network) -> float:
     """Of the column that holds fc8 whole, as on the 2012 GPUs: its half of the rest, and all of fc8."""
     last = layer_train_flops(network, network.layers[-1])
@@ -104,35 +128,19 @@ class Held:
         return self.parameters + self.gradients + self.momentum + self.activations
 
 
-def kept_floats(layer: Layer) -> int:
-    """Numbers per image a framework of today keeps of ``layer``'s forward pass for its backward pass: its output."""
-    return prod(layer.shape_out)
-
-
-def held_today(
-    network: Network,
-    batch: int,
-    *,
-    layers: Sequence[Layer] | None = None,
-    devices: int = 1,
-    in_flight: int = 1,
-    width: int = 4,
-) -> Held:
+def held_today(network: Network, batch: int, *, devices: int = 1, width: int = 4) -> Held:
     """Bytes on one device: each output is kept once, and the gradients alive at one time are the largest pair's.
 
     Columns over ``devices`` split everything but the input and the copies of what crosses, which each device holds
-    whole. A pipeline stage holds ``layers`` only, and up to ``in_flight`` batches of activations.
+    whole.
     """
-    held_layers = network.layers if layers is None else tuple(layers)
-    weighted = [layer for layer in held_layers if isinstance(layer, Weighted)]
-    held = sum(weights(layer) + prod(layer.bias_shape) for layer in weighted) * width // devices
-    kept = prod(held_layers[0].shape_in) + sum(kept_floats(layer) // devices for layer in held_layers)
+    held = parameters(network) * width // devices
+    kept = prod(network.input_shape) + sum(prod(layer.shape_out) // devices for layer in network)
     if devices > 1:
         kept += sum(floats // devices for floats in crossing_floats(network).values())
-    # Nothing takes the gradient by the image; a later stage takes that by its input, to send it back.
-    back = held_layers[1:] if held_layers[0] is network.layers[0] else held_layers
-    pair = max(((prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in back), default=0)
-    return Held(held, held, held, (kept * in_flight + pair) * batch * width)
+    # Nothing takes the gradient by the image.
+    pair = max((prod(layer.shape_in) + prod(layer.shape_out)) // devices for layer in network.layers[1:])
+    return Held(held, held, held, (kept + pair) * batch * width)
 
 
 def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: int = 3, width: int = 4) -> Held:

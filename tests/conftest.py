@@ -26,21 +26,24 @@ def learnable_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder that holds ``photos-small``: 400 training and 70 test images of 20 classes."""
     folder = tmp_path_factory.mktemp("data")
-    train, test = learnable_images(TRAINING, 1), learnable_images(TEST, 2)
-    arrays = {
-        "train_images": train[0],
-        "train_labels": train[1],
-        "train_tiles": np.arange(TRAINING) // 4,
-        "test_images": test[0],
-        "test_labels": test[1],
-        "test_tiles": np.arange(TEST) // 4,
-    }
-    write_store(
-        folder / "photos-small",
-        "photos-small",
-        [f"class {number}" for number in range(CLASSES)],
-        arrays,
-        source="tests",
-        colour_statistics={},
-    )
+    write(folder / "photos-small", learnable_images(TRAINING, 1), learnable_images(TEST, 2))
     return folder
+
+
+@pytest.fixture(scope="session")
+def full_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that holds ``photos-full``: 64 images of 256 x 256 to train on, of noise."""
+    folder = tmp_path_factory.mktemp("full-data")
+    images = np.random.default_rng(3).integers(0, 256, (68, 256, 256, 3), np.uint8)
+    labels = np.arange(68, dtype=np.int64) % CLASSES
+    write(folder / "photos-full", (images[:64], labels[:64]), (images[64:], labels[64:]))
+    return folder
+
+
+def write(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> None:
+    """A store of images and labels; four samples come from each tile."""
+    arrays = {}
+    for name, (images, labels) in (("train", train), ("test", test)):
+        arrays |= {f"{name}_images": images, f"{name}_labels": labels, f"{name}_tiles": np.arange(len(labels)) // 4}
+    classes = [f"class {number}" for number in range(CLASSES)]
+    write_store(folder, folder.name, classes, arrays, source="tests", colour_statistics={})

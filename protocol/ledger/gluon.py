@@ -113,9 +113,9 @@ def _back(part: Part, layer: Layer) -> int:
 
 @dataclass
 class Plan:
-    """``sizes`` of a graph's storages; ``uses``: which one the gradient by each layer's input lies in, last layer first.
+    """How gradients share a graph's storages of ``sizes``.
 
-    None: the gradient that the graph hands on is not its own.
+    ``uses``: by layer, the last first, which one the gradient by its input lies in; None: it is handed on.
     """
 
     sizes: list[int]

@@ -13,8 +13,16 @@ from protocol.record import write_table
 
 
 def sample(backend: str, placement: str, threads: int, repeat: int, seconds: float) -> dict[str, object]:
-    where = {"backend": backend, "placement": placement, "precision": "fp32", "batch": 128}
-    return {**where, "threads": threads, "repeat": repeat, "seconds": seconds}
+    where = {"backend": backend, "placement": placement, "variant": "two_column", "precision": "fp32", "batch": 128}
+    cut = {"micro_batch": 32, "stages": "conv1 conv3"} if placement == "stages" else {"micro_batch": 128}
+    return {
+        "stages": "conv1" if placement else "",
+        **where,
+        **cut,
+        "threads": threads,
+        "repeat": repeat,
+        "seconds": seconds,
+    }
 
 
 SAMPLES = [
@@ -24,6 +32,22 @@ SAMPLES = [
     sample("torch-eager", "", 1, 0, 9.0),
     *(sample("gluon", "columns", 1, repeat, 4.0) for repeat in range(3)),
     *(sample("mxnet-stock", "", 2, repeat, 10.0) for repeat in range(3)),
+    # For the step model: other widths and threads, once.
+    *(sample(name, "single", threads, 0, 3.0 + 3.0 / threads) for name in ("deepspeed", "gluon") for threads in (1, 2)),
+    *(sample(name, placement, 1, 0, 4.0) for name in ("deepspeed", "gluon") for placement in ("stages", "replicas")),
+]
+WHO = {"placement": "stages", "variant": "two_column", "precision": "fp32"}
+TIMELINE = [
+    {"device": "cpu:0", "doing": "forward", "start": 0.0, "seconds": 1.0},
+    {"device": "cpu:0", "doing": "receive", "start": 1.0, "seconds": 2.0},
+    {"device": "cpu:0", "doing": "backward", "start": 3.0, "seconds": 1.0},
+    {"device": "cpu:1", "doing": "receive", "start": 0.0, "seconds": 1.0},
+    {"device": "cpu:1", "doing": "forward", "start": 1.0, "seconds": 2.0},
+]
+MEMORY = [
+    {"device": "cpu:0", "kind": "total", "predicted_bytes": 104, "measured_bytes": 100, "method": ""},
+    {"device": "cpu:1", "kind": "total", "predicted_bytes": 99, "measured_bytes": 100, "method": ""},
+    {"device": "cpu:1", "kind": "activations", "predicted_bytes": 9, "measured_bytes": 90, "method": ""},
 ]
 LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9} for repeat in range(3)]
 
@@ -32,8 +56,16 @@ LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9} for repe
 def folder(tmp_path: Path) -> Path:
     write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, SAMPLES)
     write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, LIMITS)
-    phases = {"backend": "gluon", "placement": "columns", "precision": "fp32", "device": "cpu:0", "phase": "compute"}
-    rows = [{**phases, "repeat": 0, "step": step, "seconds": seconds} for step, seconds in enumerate((1.0, 2.0, 9.0))]
+    phases = {"backend": "gluon", **WHO, "placement": "columns", "repeat": 0, "device": "cpu:0", "phase": "data"}
+    rows = [{**phases, "step": step, "seconds": seconds} for step, seconds in enumerate((0.01, 0.02, 9.0))]
+    who = {"backend": "deepspeed", **WHO}
+    write_table(
+        tmp_path / "timeline.csv", bench.TIMELINE_COLUMNS, [{**who, "micro_batches": 4, **row} for row in TIMELINE]
+    )
+    kept = [{**who, "batch": 128, "micro_batch": 32, **row} for row in MEMORY]
+    write_table(tmp_path / "memory.csv", bench.MEMORY_COLUMNS, kept)
+    feeds = [{"backend": "gluon", "repeat": 0, "images_per_second": 5000.0}]
+    write_table(tmp_path / "feed.csv", bench.FEED_COLUMNS, feeds)
     write_table(tmp_path / "phase_samples.csv", bench.PHASE_COLUMNS, rows)
     throughput.write(tmp_path)
     return tmp_path
@@ -41,7 +73,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_each_placement_is_held_against_each_peer_at_its_best(folder: Path) -> None:
     table = throughput.read(folder)[0]
-    table = table[table["precision"] == "fp32"].set_index(["backend", "peer"])
+    table = table[(table["precision"] == "fp32") & (table["placement"].isin(["columns", ""]))]
+    table = table.set_index(["backend", "peer"])
     assert table.loc[("deepspeed", "torch-eager"), "ratio_to_peer"] == pytest.approx(2.0)
     assert table.loc[("gluon", "mxnet-stock"), "ratio_to_peer"] == pytest.approx(2.5)
     ours = table.loc[("deepspeed", "torch-eager")]
@@ -55,20 +88,38 @@ def test_the_roofline_is_bound_by_what_is_slower(folder: Path) -> None:
     assert roofs.loc["norm1", "bound"] == "memory"
     assert roofs.loc["conv3", "bound"] == "arithmetic"
     assert roofs["flops"].sum() == pytest.approx(128 * 4.1356e9, rel=1e-3)
-    # Forward and the gradient by the weights: the image twice, 55 x 55 x 96 outputs twice; 34,848 weights eight times.
-    assert roofs.loc["conv1", "bytes"] == 4 * (128 * 2 * (3 * 227 * 227 + 290_400) + 8 * 34_848)
+    # Forward and the gradient by the weights: the image twice, 55 x 55 x 96 outputs twice; 34,848 weights seven times.
+    assert roofs.loc["conv1", "bytes"] == 4 * (128 * 2 * (3 * 227 * 227 + 290_400) + 7 * 34_848)
 
 
 def test_phases_are_medians(folder: Path) -> None:
-    assert pd.read_csv(folder / "phases.csv")["seconds"].tolist() == [2.0]
+    assert pd.read_csv(folder / "phases.csv")["seconds"].tolist() == [0.02]
 
 
 def test_bf16_is_held_against_its_own_limit_and_says_that_peers_are_fp32(folder: Path) -> None:
-    found = throughput.sentences(*throughput.read(folder))
+    found = throughput.sentences(folder)
     assert any("deepspeed in bf16" in line and "2.00 times mxnet-stock in fp32" in line for line in found)
     table = throughput.read(folder)[0]
     lowered = table[table["precision"] == "bf16"].iloc[0]
     assert lowered["fraction_of_limit"] == pytest.approx(25.6 * 4.1356e9 / 1e12, rel=1e-3)
+
+
+def test_a_pipeline_is_idle_where_it_does_not_compute(folder: Path) -> None:
+    (row,) = pd.read_csv(folder / "pipeline.csv").to_dict("records")
+    # Each of two stages computes for two of four seconds.
+    assert (row["idle"], row["idle_of_even_stages"], row["busiest"]) == (0.5, 1 / 5, 0.5)
+
+
+def test_the_furthest_prediction_of_memory_and_the_longest_wait_are_told(folder: Path) -> None:
+    found = throughput.sentences(folder)
+    assert any("within 4.0% of what its framework allocated, on 2 devices" in line for line in found)
+    assert any("augments 5,000 (gluon's numpy)" in line and "more than 0.5% of a step" in line for line in found)
+
+
+def test_every_table_and_plot_is_written(folder: Path) -> None:
+    tables = ("ledger", "largest_batch", "step_model", "rates", "forecast", "patterns")
+    assert all(len(pd.read_csv(folder / f"{name}.csv")) for name in tables)
+    assert all((folder / f"{name}.png").stat().st_size for name in ("throughput", "timeline", "forecast"))
 
 
 def test_a_peer_goes_on_with_the_threads_that_served_it_best() -> None:

@@ -8,6 +8,7 @@ from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
 from deepspeed_impl.network import DeferredLinear, Loss, Slice, Stage, make_module
 from paper.architecture import Network
+from protocol.cuts import cut_evenly
 from protocol.grid import Grid
 from tests.backends import BATCH, SEED, Answer, Question
 
@@ -17,7 +18,7 @@ def build(table: Network, placement: str, micro: int | None = None, *, imposed: 
     count = Grid.parse(placement).stages
     size = micro or placements.micro_batch(count, BATCH)
     cut = Slice(SEED, size, BATCH // size)
-    parts = placements.cut_evenly(table, count, [1.0] * len(table.layers))
+    parts = cut_evenly(table.layers, [1.0] * len(table.layers), count)
     return [Stage(part, cut, make_imposed if imposed else make_module) for part in parts]
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepspeed_impl import feed, placement
+from deepspeed_impl import feed
 from deepspeed_impl.launch import leave
 from deepspeed_impl.session import open_session
 from deepspeed_impl.train import train_step
-from paper.architecture import Network
+from paper.architecture import Layer
 from protocol.oracle import Trainee
 from protocol.request import make_request
 
@@ -31,11 +31,11 @@ def main(data: Path, count: int, precision: str) -> None:
     expected, seen = None, {}
     for place in range(1, len(request.case.network().layers)):
 
-        def cut(table: Network, _: int, __: list[float], at: int = place) -> placement.Stages:
-            return table.layers[:at], table.layers[at:]
+        def cut(layers: tuple[Layer, ...], *_: object, at: int = place) -> tuple[tuple[Layer, ...], ...]:
+            return layers[:at], layers[at:]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(placement, "cut_evenly", cut)
+            patch.setattr("deepspeed_impl.session.cut_evenly", cut)
             session = open_session(request, "parity")
         experiment, steps = session.experiment, range(STEPS)
         if expected is None:

@@ -1,0 +1,189 @@
+"""What a step's seconds come from: arithmetic, memory, what waits for whom, and what crosses.
+
+A device takes ``flops * a + bytes * b`` seconds for its part of a step, both counted from the layer table; with several
+threads a number of times less, which is fitted. What crosses goes at the rate of a copy. Three constants a backend are
+fitted on some of the bench's medians; whole placements and a width are held out and only predicted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+
+from paper.architecture import Layer, Network, network
+from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters, weights_moved
+from paper.recipe import PRESETS
+from protocol.grid import Grid
+
+# Chosen before anything was fitted.
+HELD_OUT_PLACEMENTS = frozenset({"stages", "replicas"})
+HELD_OUT_VARIANTS = frozenset({"merged"})
+WIDTH = 4  # bytes of a number
+TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
+COLUMNS = (
+    *("backend", "placement", "variant", "threads", "batch", "seconds", "predicted_seconds", "off", "role"),
+    *("arithmetic", "memory", "waiting", "crossing"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a network lies on devices, each with so many ``threads``. ``cut``: the first layer of each stage."""
+
+    network: Network
+    placement: str
+    batch: int
+    micro_batch: int
+    threads: int
+    cut: tuple[str, ...] = ()
+    take_turns: bool = False
+
+    @property
+    def grid(self) -> Grid:
+        return Grid.parse(self.placement)
+
+    @property
+    def stages(self) -> list[list[Layer]]:
+        found: list[list[Layer]] = []
+        for layer in self.network:
+            if not found or layer.name in self.cut[1:]:
+                found.append([])
+            found[-1].append(layer)
+        return found
+
+    @property
+    def micro_batches(self) -> int:
+        return max(1, self.batch // self.grid.replicas // self.micro_batch)
+
+    def part(self, layers: Sequence[Layer]) -> tuple[float, float]:
+        """Operations, and bytes read and written, of a device that holds ``layers`` or its columns of them."""
+        images, columns = self.batch / self.grid.replicas, self.grid.columns
+        flops = sum(images * layer_train_flops(self.network, layer) for layer in layers)
+        numbers = sum(
+            images * activations_moved(self.network, layer) + weights_moved(self.network, layer, self.micro_batches)
+            for layer in layers
+        )
+        return flops / columns, WIDTH * numbers / columns
+
+    def crossing(self) -> float:
+        """Bytes that a device sends to others in a step."""
+        grid, images = self.grid, self.batch / self.grid.replicas
+        numbers = 0.0
+        if grid.columns > 1:  # forward, and the gradients back
+            numbers += 2 * images * sum(crossing_floats(self.network).values()) / grid.columns
+        if grid.replicas > 1:  # a ring: each part of the gradients twice around
+            numbers += 2 * (grid.replicas - 1) / grid.replicas * parameters(self.network)
+        if grid.stages > 1:
+            numbers += 2 * images * max(np.prod(stage[-1].shape_out) for stage in self.stages[:-1])
+        return WIDTH * numbers
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of one thread, or a whole card: seconds for an operation, for a byte of its memory, for a byte that crosses.
+
+    ``threads_gain``: how many times faster a device with two threads is than with one.
+    """
+
+    per_flop: float
+    per_byte: float
+    per_crossing_byte: float
+    threads_gain: float = 1.0
+
+
+def parts(setting: Setting, rates: Rates) -> dict[str, float]:
+    """A step's seconds by what they are spent on, on the device that has the most to do."""
+    gain = rates.threads_gain ** np.log2(setting.threads)
+    stages = [setting.part(layers) for layers in setting.stages]
+    costs = [(flops * rates.per_flop / gain, size * rates.per_byte / gain) for flops, size in stages]
+    if setting.take_turns:
+        alike = setting.grid.columns * setting.grid.replicas
+        arithmetic, memory = (sum(part) * alike for part in zip(*costs, strict=True))
+        waiting = 0.0
+    else:
+        arithmetic, memory = max(costs, key=sum)
+        waiting = (sum(map(sum, costs)) - arithmetic - memory) / setting.micro_batches
+    crossing = setting.crossing() * rates.per_crossing_byte
+    return {"arithmetic": arithmetic, "memory": memory, "waiting": waiting, "crossing": crossing}
+
+
+def seconds(setting: Setting, rates: Rates) -> float:
+    return sum(parts(setting, rates).values())
+
+
+def settings(samples: pd.DataFrame) -> list[tuple[dict[str, Any], Setting]]:
+    """The bench's fp32 medians of our backends, and what was measured."""
+    found = []
+    own = samples[samples["placement"].notna() & (samples["placement"] != "") & (samples["precision"] == "fp32")]
+    keys = ["backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"]
+    for key, group in own.groupby(keys, sort=False):
+        row = dict(zip(keys, key, strict=True))
+        setting = Setting(
+            network(row["variant"], PRESETS["paper"]),
+            row["placement"],
+            row["batch"],
+            int(row["micro_batch"]),
+            int(row["threads"]),
+            tuple(row["stages"].split()),
+            take_turns=row["backend"] in TAKES_TURNS,
+        )
+        found.append(({**row, "seconds": float(group["seconds"].median())}, setting))
+    return found
+
+
+def held_out(row: dict[str, Any]) -> bool:
+    return row["placement"] in HELD_OUT_PLACEMENTS or row["variant"] in HELD_OUT_VARIANTS
+
+
+def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products: float) -> Rates:
+    """The rates that come nearest to the points that are not held out.
+
+    ``copies``: bytes a second that the machine copies; ``products``: its operations a second.
+    """
+    points = [(row["seconds"], setting) for row, setting in measured if not held_out(row)]
+
+    def rates(logs: np.ndarray) -> Rates:
+        per_flop, per_byte, gain = np.exp(logs)
+        return Rates(per_flop, per_byte, 1 / copies, gain)
+
+    def off(logs: np.ndarray) -> list[float]:
+        return [float(np.log(seconds(setting, rates(logs)) / took)) for took, setting in points]
+
+    start = np.log([2 / products, 2 / copies, 1.9])
+    return rates(least_squares(off, start).x)
+
+
+def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, Rates]]:
+    """The rows of ``step_model.csv``, and each backend's rates."""
+    copies, products = limits["copy"].median(), limits["fp32"].median()
+    found, fitted = [], {}
+    measured = settings(samples.fillna(""))
+    for backend in dict.fromkeys(row["backend"] for row, _ in measured):
+        own = [(row, setting) for row, setting in measured if row["backend"] == backend]
+        fitted[backend] = fit(own, copies, products)
+        for row, setting in own:
+            spent = parts(setting, fitted[backend])
+            predicted = sum(spent.values())
+            found.append(
+                {
+                    **row,
+                    "predicted_seconds": predicted,
+                    "off": predicted / row["seconds"] - 1,
+                    "role": "held out" if held_out(row) else "fitted",
+                    **spent,
+                }
+            )
+    return [{name: row[name] for name in COLUMNS} for row in found], fitted
+
+
+def sentence(table: pd.DataFrame) -> str:
+    out = table[table["role"] == "held out"]["off"].abs()
+    fitted = table[table["role"] == "fitted"]["off"].abs()
+    return (
+        f"A model of three constants a backend, fitted on {len(fitted)} medians, predicts the {len(out)} that were "
+        f"held out (placements {' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
+        f"within {out.median():.0%} in the median, {out.max():.0%} at the most."
+    )

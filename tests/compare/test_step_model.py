@@ -1,0 +1,85 @@
+"""The step model finds the rates that made its points, and forecasts by them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from compare import forecast, step_model
+from compare.step_model import Rates, Setting
+from paper.architecture import network
+from paper.cards import CARDS
+from paper.cost import crossing_bytes, parameters, train_flops
+from paper.recipe import PRESETS
+
+TRUE = Rates(1 / 100e9, 1 / 10e9, 1 / 20e9, 1.8)
+LIMITS = pd.DataFrame({"repeat": [0], "fp32": [300e9], "bf16": [1e12], "copy": [20e9]})
+NET = network("two_column", PRESETS["paper"])
+POINTS = (
+    *(("single", "two_column", 2, 128, "conv1"), ("single", "two_column", 1, 128, "conv1")),
+    *(("single", "half", 2, 128, "conv1"), ("columns", "two_column", 1, 128, "conv1")),
+    *(("single", "merged", 2, 128, "conv1"), ("stages", "two_column", 1, 32, "conv1 conv3")),
+    ("replicas", "two_column", 1, 64, "conv1"),
+)
+
+
+def samples(backend: str) -> Iterator[dict[str, Any]]:
+    for placement, variant, threads, micro_batch, stages in POINTS:
+        where = {"backend": backend, "placement": placement, "variant": variant, "precision": "fp32", "batch": 128}
+        setting = Setting(
+            network(variant, PRESETS["paper"]),
+            placement,
+            128,
+            micro_batch,
+            threads,
+            tuple(stages.split()),
+            take_turns=backend == "gluon",
+        )
+        seconds = step_model.seconds(setting, TRUE)
+        yield {**where, "threads": threads, "micro_batch": micro_batch, "stages": stages, "seconds": seconds}
+
+
+@pytest.mark.parametrize("backend", ["deepspeed", "gluon"])
+def test_the_rates_behind_the_points_are_found_and_predict_what_was_held_out(backend: str) -> None:
+    rows, fitted = step_model.rows(pd.DataFrame(samples(backend)), LIMITS)
+    assert fitted[backend].per_flop == pytest.approx(TRUE.per_flop, rel=1e-3)
+    assert fitted[backend].per_byte == pytest.approx(TRUE.per_byte, rel=1e-3)
+    assert fitted[backend].threads_gain == pytest.approx(TRUE.threads_gain, rel=1e-3)
+    assert {row["placement"] for row in rows if row["role"] == "held out"} == {"single", "stages", "replicas"}
+    assert all(abs(row["off"]) < 1e-3 for row in rows)
+
+
+def test_work_is_counted_as_the_cost_arithmetic_counts_it() -> None:
+    single, columns = (Setting(NET, placement, 128, 128, 1) for placement in ("single", "columns"))
+    assert single.part(NET.layers)[0] == 128 * train_flops(NET)
+    assert columns.part(NET.layers)[0] == 64 * train_flops(NET)
+    assert single.crossing() == 0
+    # Each of the two sends half of what crosses, and as much comes back.
+    assert columns.crossing() == 128 * crossing_bytes(NET)
+    assert Setting(NET, "replicas", 128, 64, 1).crossing() == 4 * parameters(NET)
+
+
+def test_a_pipeline_takes_its_slowest_stage_and_waits_for_a_part_of_the_others() -> None:
+    setting = Setting(NET, "stages", 128, 32, 1, ("conv1", "conv3"))
+    costs = [flops * TRUE.per_flop + size * TRUE.per_byte for flops, size in map(setting.part, setting.stages)]
+    spent = step_model.parts(setting, TRUE)
+    assert spent["arithmetic"] + spent["memory"] == pytest.approx(max(costs))
+    assert spent["waiting"] == pytest.approx(min(costs) / 4)
+
+
+def test_a_forecast_lies_within_its_band_and_more_devices_are_not_slower() -> None:
+    found = pd.DataFrame(forecast.rows({"deepspeed": TRUE}, (150e9, 15e9), 0.1))
+    assert (found["days_low"] <= found["days"]).all()
+    assert (found["days"] <= found["days_high"]).all()
+    for _, group in found[found["placement"].str.startswith("replicas")].groupby("card"):
+        assert group.sort_values("devices")["days"].is_monotonic_decreasing
+    assert set(found["card"]) == {forecast.HERE, *(card.name for card in CARDS)}
+
+
+def test_more_crossings_and_slower_links_take_a_larger_share() -> None:
+    found = pd.DataFrame(forecast.patterns({"deepspeed": TRUE}, (150e9, 15e9)))
+    gtx = found[found["card"] == CARDS[0].name].pivot_table(index="link", columns="variant", values="share")
+    assert (gtx["no_crossing"] < gtx["two_column"]).all()
+    assert (gtx["two_column"] < gtx["cross_everywhere"]).all()
+    assert gtx["two_column"].is_monotonic_decreasing

@@ -1,0 +1,13 @@
+"""The ledger against MXNet's own counters, at full size."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import GLUON
+from tests.ledger import far_off
+
+
+@pytest.mark.parametrize("placement", ["single", "columns", "stages", "replicas"])
+def test_every_byte_is_accounted_for(placement: str, full_data: Path, tmp_path: Path) -> None:
+    assert far_off(GLUON, placement, full_data, tmp_path / "run") == {}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from compare.conductor import MODULES, display
 from protocol.errors import Misuse
+from protocol.grid import Grid
 from protocol.profiles import NAMED
 from protocol.record import log, read_record, write_table
 
@@ -26,7 +27,7 @@ PEERS = {
     "mxnet-stock": "gluon",
     "deepspeed-default-cut": "deepspeed",
 }
-LOWERED = ("single", "columns")  # placements also timed in bf16
+LOWERED = ("single", "columns", "stages")  # placements also timed in bf16
 VARIANTS = ("half", "merged")  # also timed, on one device, for the scaling model
 BASELINE = "two_column"
 WHO = ("backend", "placement", "variant", "precision")
@@ -214,7 +215,8 @@ def _rows(contender: Contender, path: Path, sample: dict[str, Any], columns: tup
     if not path.is_file():
         return []
     batch, micro = sample["batch"], sample["micro_batch"]
-    where = {**contender.who, "batch": batch, "micro_batch": micro, "micro_batches": batch // micro}
+    count = batch // Grid.parse(contender.placement).replicas // micro
+    where = {**contender.who, "batch": batch, "micro_batch": micro, "micro_batches": count}
     table = pd.read_csv(path)
     found = [{**where, **row} for row in table.astype(object).where(table.notna(), None).to_dict("records")]
     return [{name: row[name] for name in columns} for row in found]

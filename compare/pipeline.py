@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
 from compare.plots import DPI
+from protocol.grid import Grid
 
 COLUMNS = ("backend", "placement", "precision", "micro_batches", "stages", "idle", "idle_of_even_stages", "busiest")
 COLOURS = {
@@ -33,8 +34,8 @@ def rows(timeline: pd.DataFrame) -> list[dict[str, Any]]:
     for (backend, placement, precision, count), group in timeline.groupby(
         ["backend", "placement", "precision", "micro_batches"], sort=False
     ):
-        stages = group["device"].nunique()
-        if count == 1:
+        stages = Grid.parse(placement).stages
+        if stages == 1:
             continue
         span = (group["start"] + group["seconds"]).max() - group["start"].min()
         busy = group[group["doing"].isin(COMPUTING)].groupby("device")["seconds"].sum()
@@ -45,7 +46,7 @@ def rows(timeline: pd.DataFrame) -> list[dict[str, Any]]:
                 "precision": precision,
                 "micro_batches": count,
                 "stages": stages,
-                "idle": 1 - busy.sum() / (stages * span),
+                "idle": 1 - busy.sum() / (len(busy) * span),
                 "idle_of_even_stages": (stages - 1) / (count + stages - 1),
                 "busiest": busy.max() / span,
             }
@@ -64,7 +65,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
 
 def draw(timeline: pd.DataFrame, path: Path) -> None:
     """A line for each stage of each pipeline, coloured by what it does."""
-    pipelines = timeline[timeline["micro_batches"] > 1]
+    pipelines = timeline[[Grid.parse(placement).stages > 1 for placement in timeline["placement"]]]
     groups = list(pipelines.groupby(["backend", "placement"], sort=False))
     with sns.axes_style("white"):
         figure, panels = plt.subplots(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
-from paper.architecture import Layer, Network, network
+from paper.architecture import Conv, Layer, Network, network
 from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters, weights_moved
 from paper.recipe import PRESETS
 from protocol.grid import Grid
@@ -23,6 +23,7 @@ HELD_OUT_PLACEMENTS = frozenset({"stages", "replicas"})
 HELD_OUT_VARIANTS = frozenset({"merged"})
 WIDTH = 4  # bytes of a number
 TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
+ADDS_UP = frozenset({"gluon"})
 COLUMNS = (
     *("backend", "placement", "variant", "threads", "batch", "seconds", "predicted_seconds", "off", "role"),
     *("arithmetic", "memory", "waiting", "crossing"),
@@ -31,7 +32,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network lies on devices, each with so many ``threads``. ``cut``: the first layer of each stage."""
+    """How a network lies on devices, each with so many ``threads``.
+
+    ``cut``: the first layer of each stage. ``take_turns``: the devices compute one after the other. ``added_up``: the
+    gradients of all weights, and not of convolutions alone, are added up over micro-batches.
+    """
 
     network: Network
     placement: str
@@ -40,6 +45,7 @@ class Setting:
     threads: int
     cut: tuple[str, ...] = ()
     take_turns: bool = False
+    added_up: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -63,7 +69,8 @@ class Setting:
         images, columns = self.batch / self.grid.replicas, self.grid.columns
         flops = sum(images * layer_train_flops(self.network, layer) for layer in layers)
         numbers = sum(
-            images * activations_moved(self.network, layer) + weights_moved(self.network, layer, self.micro_batches)
+            images * activations_moved(self.network, layer)
+            + weights_moved(self.network, layer, self.micro_batches, added_up=self.added_up or isinstance(layer, Conv))
             for layer in layers
         )
         return flops / columns, WIDTH * numbers / columns
@@ -129,6 +136,7 @@ def settings(samples: pd.DataFrame) -> list[tuple[dict[str, Any], Setting]]:
             int(row["threads"]),
             tuple(row["stages"].split()),
             take_turns=row["backend"] in TAKES_TURNS,
+            added_up=row["backend"] in ADDS_UP,
         )
         found.append(({**row, "seconds": float(group["seconds"].median())}, setting))
     return found
@@ -138,10 +146,10 @@ def held_out(row: dict[str, Any]) -> bool:
     return row["placement"] in HELD_OUT_PLACEMENTS or row["variant"] in HELD_OUT_VARIANTS
 
 
-def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products: float) -> Rates:
+def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products: float, cores: int) -> Rates:
     """The rates that come nearest to the points that are not held out.
 
-    ``copies``: bytes a second that the machine copies; ``products``: its operations a second.
+    ``copies``: bytes a second that all ``cores`` copy; ``products``: their operations a second.
     """
     points = [(row["seconds"], setting) for row, setting in measured if not held_out(row)]
 
@@ -152,8 +160,10 @@ def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products:
     def off(logs: np.ndarray) -> list[float]:
         return [float(np.log(seconds(setting, rates(logs)) / took)) for took, setting in points]
 
-    start = np.log([2 / products, 2 / copies, 1.9])
-    return rates(least_squares(off, start).x)
+    start = np.log([cores / products, cores / copies, 1.9])
+    # Nothing is faster than what the machine was measured to do.
+    least = np.log([cores / products, cores / copies, 1.0])
+    return rates(least_squares(off, np.maximum(start, least + 0.01), bounds=(least, np.inf)).x)
 
 
 def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, Rates]]:
@@ -161,9 +171,10 @@ def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, An
     copies, products = limits["copy"].median(), limits["fp32"].median()
     found, fitted = [], {}
     measured = settings(samples.fillna(""))
+    cores = int(samples["threads"].max())
     for backend in dict.fromkeys(row["backend"] for row, _ in measured):
         own = [(row, setting) for row, setting in measured if row["backend"] == backend]
-        fitted[backend] = fit(own, copies, products)
+        fitted[backend] = fit(own, copies, products, cores)
         for row, setting in own:
             spent = parts(setting, fitted[backend])
             predicted = sum(spent.values())

@@ -18,6 +18,8 @@ def handler(verb: str) -> Callable[[Request], None]:
 
         if launch.is_rank():
             launch.die_with_ancestors()
+            if launch.by_user():
+                check_folders(verb, request, open_experiment(request.case, request.data, request.seed))
             getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
             launch.leave()
             return

@@ -15,7 +15,7 @@ from deepspeed_impl import feed, measure
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from protocol.request import Request
-from protocol.run import Run, claimed
+from protocol.run import Run, bench_length, claimed
 
 WARM_UP = 2  # steps
 
@@ -39,7 +39,7 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
     experiment, engine = session.experiment, session.engine
     device = session.device
     # The last step is watched for memory, which slows it, and not timed.
-    last = min(experiment.total_steps, WARM_UP + (request.steps or 5) + 1) - 1
+    last = WARM_UP + bench_length(experiment, WARM_UP + 1, request.steps)
     batches = feed.training_batches(
         experiment, range(last + 1), session.micro, session.dtype, engine.device, first=engine.is_first_stage()
     )
@@ -56,7 +56,7 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
         ended = time.perf_counter()
         if step >= WARM_UP:
             timeline = [
-                {"device": device, "doing": doing, "start": began - started, "seconds": seconds}
+                {"device": device, "doing": doing, "start": began, "seconds": seconds}
                 for doing, began, seconds in clock.done
             ]
             phases = clock.phases()
@@ -72,4 +72,5 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
     gathered: list[Any] = [None] * dist.get_world_size()
     torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows, timeline))
     memory, timings, timelines = (list(chain.from_iterable(tables)) for tables in zip(*gathered, strict=True))
-    return memory, timings, timelines
+    first = min((row["start"] for row in timelines), default=0.0)
+    return memory, timings, [{**row, "start": row["start"] - first} for row in timelines]

@@ -48,7 +48,7 @@ def training_batches(
     def prepare(step: int) -> list[Micro]:
         samples = experiment.samples(step)[micro.first : micro.first + count]
         images = None if buffers is None else experiment.images(step, samples, buffers[step % len(buffers)])
-        return micro_batches(images, experiment.labels(samples), micro.size, dtype, device)
+        return micro_batches(images, experiment.labels(samples), micro.size, micro.lowered or dtype, device)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(prepare, step) for step in steps[:AHEAD]]

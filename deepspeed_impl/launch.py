@@ -27,9 +27,14 @@ def is_rank() -> bool:
     return "RANK" in os.environ and "LOCAL_RANK" in os.environ
 
 
-def machines() -> int:
-    """On how many machines, or launchers at least, the ranks run."""
-    return int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_SIZE", os.environ.get("WORLD_SIZE", 1)))
+def by_user() -> bool:
+    """Whether the user started the launcher of this rank, so that nothing was checked before."""
+    return ANCESTORS not in os.environ
+
+
+def local_number(number: int) -> int:
+    """A rank's own number on its machine, where the ranks are on several; else ``number`` itself."""
+    return int(os.environ["LOCAL_RANK"]) if os.environ.get("CROSS_SIZE", "1") != "1" else number
 
 
 def launch(verb: str, request: Request, arguments: list[str]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import psutil
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.pipe import schedule
 from torch.profiler import ProfilerActivity, profile
 
+from deepspeed_impl.feed import AHEAD
 from deepspeed_impl.session import Session
 from protocol.ledger.deepspeed import step
 from protocol.ledger.memory import Part
@@ -39,7 +41,10 @@ PHASES = {
 
 @dataclass
 class Clock:
-    """What a rank has done since the last reset: (what, when it began, seconds), by a clock that all ranks share."""
+    """What a rank has done since the last reset: (what, when it began, seconds).
+
+    All ranks of a machine share the clock.
+    """
 
     done: list[tuple[str, float, float]]
 
@@ -99,6 +104,8 @@ def memory(session: Session, device: str, peak: int) -> list[dict[str, Any]]:
         micro_batches=micro.count,
         # One forward, one backward: stage s of p has up to p - s micro-batches in flight.
         in_flight=min(micro.count, engine.num_stages - engine.stage_id),
+        # Elsewhere than on the host, the feed puts batches on the device ahead of time.
+        waiting=0 if get_accelerator().device_name() == "cpu" else 1 + AHEAD,
         width=session.dtype.itemsize,
         lowered=micro.lowered and micro.lowered.itemsize,
     )

@@ -100,34 +100,31 @@ class _Deferred(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        return gradient @ weight, *ctx.layer.noted(x, gradient), None
+        # ``x`` would hold on to all that it came from, and the gradient may lie where DeepSpeed will receive the next.
+        ctx.layer.waiting.append((x.detach(), gradient.clone()))
+        return gradient @ weight, None, None, None
 
 
 class DeferredLinear(nn.Linear):
     """A matrix product whose weights' gradient is computed once a step, from all micro-batches together.
 
     Added up micro-batch by micro-batch, the gradient of fc6 alone moves 600 megabytes each time, which takes longer
-    than the arithmetic.
+    than the arithmetic. Nor does the stage below wait for it.
     """
 
-    def __init__(self, inputs: int, units: int, count: int) -> None:
+    def __init__(self, inputs: int, units: int) -> None:
         super().__init__(inputs, units)
-        self.count = count
         self.waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _Deferred.apply(x, self.weight, self.bias, self)
 
-    def noted(self, x: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The gradients by weight and bias with the last micro-batch of a step, None before."""
-        # The gradient may lie where DeepSpeed will receive the next one.
-        self.waiting.append((x, gradient.clone()))
-        if len(self.waiting) < self.count:
-            return None, None
+    def finish(self) -> None:
+        """Compute the gradients by weight and bias, from all micro-batches since the last time."""
         inputs, gradients = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
         self.waiting.clear()
         dtype = self.weight.dtype
-        return (gradients.t() @ inputs).to(dtype), gradients.sum(0, dtype=dtype)
+        self.weight.grad, self.bias.grad = (gradients.t() @ inputs).to(dtype), gradients.sum(0, dtype=dtype)
 
 
 @make_module.register
@@ -137,7 +134,7 @@ def _dense(layer: Dense, micro: Slice) -> nn.Module:
     if groups > 1:
         linear: nn.Module = GroupedLinear(groups, inputs, units)
     else:
-        linear = DeferredLinear(inputs, units, micro.count) if micro.count > 1 else nn.Linear(inputs, units)
+        linear = DeferredLinear(inputs, units) if micro.count > 1 else nn.Linear(inputs, units)
     return nn.Sequential(nn.Flatten(), linear)
 
 
@@ -208,7 +205,8 @@ class Stage(nn.Sequential):
 
     def __init__(self, layers: Sequence[Layer], micro: Slice, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
-        self.layers, self.share, self.lowered = {layer.name: layer for layer in layers}, micro.share, micro.lowered
+        self.layers, self.micro = {layer.name: layer for layer in layers}, micro
+        self.share, self.lowered = micro.share, micro.lowered
         self.ends_network = layers[-1].name == LAYERS[-1]
         if self.share.count > 1:
             for layer in layers:
@@ -248,6 +246,12 @@ class Stage(nn.Sequential):
             if part.shape != parameter.shape:
                 raise ValueError(f"{name} of shape {part.shape} does not fit a module's {parameter.shape}")
             parameter.copy_(torch.from_numpy(part))
+
+    def finish_gradients(self) -> None:
+        """Compute what the backward passes of a step have put off."""
+        for module in self.modules():
+            if isinstance(module, DeferredLinear):
+                module.finish()
 
     def count_from(self, step: int) -> None:
         """Let the dropout masks go on from ``step``."""

@@ -6,7 +6,7 @@
 
 from deepspeed.accelerator import get_accelerator
 
-from deepspeed_impl.launch import machines
+from deepspeed_impl.launch import local_number
 from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
@@ -32,7 +32,7 @@ def check_devices(grid: Grid, devices: list[str]) -> None:
     accelerator = get_accelerator()
     here = "cpu" if accelerator.device_name() == "cpu" else "gpu"
     for place, (kind, number) in enumerate(parse(grid.name, grid.devices, devices)):
-        if kind != here or (kind == "gpu" and number >= accelerator.device_count() * machines()):
+        if kind != here or (kind == "gpu" and local_number(number) >= accelerator.device_count()):
             found = f"{accelerator.device_count()} of {accelerator.device_name()}"
             raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {found}")
         if number != place:

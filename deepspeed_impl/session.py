@@ -137,6 +137,7 @@ def open_session(
     engine.module.to(dtype)  # DeepSpeed makes everything float32
     # DeepSpeed averages gradients over replicas in float32 only.
     engine.pipeline_enable_backward_allreduce = False
+    optimizer.register_step_pre_hook(lambda *_: stage.finish_gradients())
     optimizer.register_step_pre_hook(lambda *_: replicas.average([value.grad for value in stage.parameters()]))
     held = sum(parameter.numel() for parameter in stage.canonical().values())
     counts = torch.zeros(len(request.devices), dtype=torch.int64, device=engine.device)

@@ -43,10 +43,7 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
 
 
 def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
-    """A step's seconds, and other values of the shape that ``stage`` sends on.
-
-    A step's micro-batches are not alike: the last may find work that was put off.
-    """
+    """A step's seconds, and other values of the shape that ``stage`` sends on."""
     sent = torch.randn_like(stage.carry_out(values))
 
     def passes() -> None:
@@ -54,12 +51,11 @@ def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: in
 
     def step() -> list[float]:
         stage.zero_grad()
-        return [_seconds(passes) for _ in range(count)]
+        return [*(_seconds(passes) for _ in range(count)), _seconds(stage.finish_gradients), _seconds(optimizer.step)]
 
     # The first round compiles and chooses algorithms.
     rounds = [step() for _ in range(ROUNDS)]
-    took = sum(min(same) for same in zip(*rounds, strict=True)) + _seconds(optimizer.step)
-    return took, sent.requires_grad_()
+    return sum(min(same) for same in zip(*rounds, strict=True)), sent.requires_grad_()
 
 
 def _seconds(work: Callable[[], object]) -> float:

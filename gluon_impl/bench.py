@@ -12,7 +12,7 @@ from gluon_impl import feed, measure
 from gluon_impl.session import open_session
 from gluon_impl.train import train_step
 from protocol.request import Request
-from protocol.run import Run, claimed
+from protocol.run import Run, bench_length, claimed
 
 WARM_UP = 2  # steps
 
@@ -22,10 +22,11 @@ def bench(request: Request) -> None:
     measure.start()
     session = open_session(request, "bench")
     experiment = session.experiment
+    length = bench_length(experiment, WARM_UP + feed.AHEAD, request.steps)
     with claimed(request.out):
         run = Run(request.out, session.record)
         with run.recorded():
-            steps = range(min(experiment.total_steps - feed.AHEAD, WARM_UP + (request.steps or 5)))
+            steps = range(WARM_UP + length)
             # Those prepared ahead at the last step count as at any other.
             batches = feed.training_batches(experiment, session.network, range(len(steps) + feed.AHEAD))
             rows: list[dict[str, Any]] = []

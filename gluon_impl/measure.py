@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import mxnet as mx
 import psutil
 from mxnet import profiler
 
+from gluon_impl.feed import AHEAD
 from gluon_impl.session import Session, context_name
 from protocol.ledger.gluon import step
 from protocol.ledger.memory import Part
@@ -56,7 +58,8 @@ def memory(session: Session, peak: dict[mx.Context, int], rest: dict[mx.Context,
     network = session.network
     table, images = network.table, session.record.result["micro_batch"]
     found: list[dict[str, Any]] = []
-    for context in network.contexts:
+    momentum = session.optimizer.momentum()
+    for number, context in enumerate(network.contexts):
         share = next(share for share in network.shares if context in share.contexts)
         part = Part(
             table,
@@ -64,20 +67,23 @@ def memory(session: Session, peak: dict[mx.Context, int], rest: dict[mx.Context,
             images,
             columns=share.count,
             micro_batches=network.micro_batches,
+            # CPU contexts take turns, so one micro-batch is under way at a time; see the package's first lines.
+            in_flight=1 if context.device_type == "cpu" else min(network.micro_batches, len(network.contexts) - number),
+            waiting=1 + AHEAD,
         )
-        parts = list(network.parameters_of(share).values())
-        momentum = session.optimizer.momentum()
-
-        def size(arrays: list[Any]) -> int:
-            return sum(array.size * array.dtype().itemsize for array in arrays)
-
+        learned = list(network.parameters_of(share).values())
         held = {
-            "parameters": size([part.data(context) for part in parts]),
-            "gradients": size([part.grad(context) for part in parts]),
-            "momentum": size([momentum(part) for part in parts]),
+            "parameters": _size(parameter.data(context) for parameter in learned),
+            "gradients": _size(parameter.grad(context) for parameter in learned),
+            "momentum": _size(momentum(parameter) for parameter in learned),
         }
         device = context_name(context)
         workspace = max(0, rest[context] - sum(held.values()))
         found += rows(device, step(part), held, peak[context] - workspace, METHOD)
         found.append(beside(device, "workspace", workspace, WORKSPACE))
     return [*found, resident("process", psutil.Process().memory_info().rss)]
+
+
+def _size(arrays: Iterable[mx.nd.NDArray]) -> int:
+    """Bytes of ``arrays``."""
+    return sum(array.size * array.dtype().itemsize for array in arrays)

@@ -70,16 +70,18 @@ def activations_moved(network: Network, layer: Layer) -> int:
     return forward + by_weights + (0 if layer is network.layers[0] else by_input)
 
 
-def weights_moved(network: Network, layer: Layer, micro_batches: int = 1) -> int:
+def weights_moved(network: Network, layer: Layer, micro_batches: int = 1, *, added_up: bool = False) -> int:
     """Numbers read and written in a step for ``layer``'s weights.
 
     In each micro-batch they are read forward and, unless nothing lies below, backward; in each step their gradient is
-    written and read, and the update reads and writes weights and momentum.
+    written and read, and the update reads and writes weights and momentum. ``added_up``: each micro-batch but the first
+    has a gradient of its own, which is written, read, and added to what others left.
     """
     if not isinstance(layer, Weighted):
         return 0
     passes = 1 if layer is network.layers[0] else 2
-    return (passes * micro_batches + 6) * weights(layer)
+    added = 4 * (micro_batches - 1) if added_up else 0
+    return (passes * micro_batches + 6 + added) * weights(layer)
 
 
 def busiest_column_train_flops(network: Network) -> float:

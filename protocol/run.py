@@ -31,6 +31,7 @@ from protocol.record import (
 from protocol.reference import Arrays
 from protocol.request import Request
 
+BENCH_STEPS = 5  # that a bench times unless told
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
 
 
@@ -180,6 +181,21 @@ class Run:
         except Exception as error:
             self.end("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             raise
+
+
+def bench_length(experiment: Experiment, beside: int, asked: int | None) -> int:
+    """How many steps a bench times, where it takes ``beside`` more.
+
+    Raises:
+        Misuse: the case has too few.
+    """
+    left = experiment.total_steps - beside
+    if left < 1:
+        raise Misuse(
+            f"case {experiment.case.name} has {experiment.total_steps} steps of {experiment.case.batch} images, and a "
+            f"bench needs {beside + 1}: ask for a smaller --batch or more --epochs"
+        )
+    return min(left, asked or BENCH_STEPS)
 
 
 def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | None:

@@ -1,6 +1,6 @@
 """A step of the DeepSpeed backend on paper: which tensors torch's autograd and DeepSpeed's pipeline hold, and when.
 
-Checked against torch's allocation events, event by event (``tests/deepspeed_impl/test_ledger.py``).
+Its peak is checked against torch's allocation events (``tests/deepspeed_impl/test_ledger.py``).
 """
 
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
 from protocol.ledger.memory import Block, Memory, Part, keep
 
+BUFFERS = 2  # of a pipeline's stage, at the least
 INDEX = 8  # bytes of one of max pooling's int64 indices
 COMPOSED = 3  # tensors that the operators of the norm within a map leave on the way
 REORDERED = 3  # copies of a convolution's weights, in layouts of oneDNN's, that one call of it makes
@@ -28,23 +29,40 @@ def step(part: Part) -> Memory:
         for kind in ("parameters", "momentum"):
             memory.take(part.parameters(layer), layer, kind)
     if not part.reads_images:
-        memory.take(part.input(part.layers[0]), part.layers[0])  # what arrives is received here and copied
+        # What arrives is received in one place and copied to a buffer, where it stays with its gradient until the
+        # buffer's next turn.
+        buffers = max(BUFFERS, part.in_flight)
+        memory.take((1 + 2 * buffers) * part.input(part.layers[0]), part.layers[0])
     if not part.ends_network:
         memory.take(part.output(part.layers[-1]), part.layers[-1])  # the gradients that come back are
+    if part.reads_images:
+        memory.take(part.waiting * part.micro_batches * part.input(part.layers[0]), part.layers[0])
     # A pipeline fills up, then goes forward and backward in turn.
     passes = [forward(part, memory) for _ in range(part.in_flight)]
     backward(part, memory, passes.pop(0), first=True)
-    if part.micro_batches > 1:
+    deferred = [layer for layer in part.layers if _is_deferred(part, layer)]
+    for layer in deferred:  # what each micro-batch leaves for the gradient that is put off
+        memory.take(part.micro_batches * (_back(part, layer) + part.output(layer)), layer)
+    if part.micro_batches > part.in_flight:
         passes.append(forward(part, memory))
+    if passes:
         backward(part, memory, passes.pop(0), first=False)
+    for layer in deferred:
+        _gradient(part, memory, layer, [])
     return memory
+
+
+def _back(part: Part, layer: Layer) -> int:
+    """Bytes of the gradient by what ``layer`` reads."""
+    return part.input(layer) * (part.columns if part.crosses(layer) else 1)
 
 
 def forward(part: Part, memory: Memory) -> Pass:
     found = Pass()
     start = part.layers[0]
-    arrived = part.input(start) * (part.columns if part.crosses(start) else 1)
-    found.piped.append(memory.take(arrived, start))
+    arrived = part.input(start)
+    if part.reads_images:
+        found.piped.append(memory.take(arrived, start))
     copied = memory.take(arrived, start)  # DeepSpeed's own, for this pass
     x = memory.take(arrived, start)  # with the maps last
     given = keep(x)
@@ -71,9 +89,7 @@ def _layer_forward(part: Part, memory: Memory, layer: Layer, x: Block, saved: li
     if isinstance(layer, Weighted):
         if part.lowered:
             saved.append(memory.take(part.parameters(layer) * part.lowered // part.width, layer))
-        if part.lowered and layer is part.network.layers[0]:
-            saved.append(memory.take(x.size * part.lowered // part.width, layer))
-        elif isinstance(layer, Dense) and layer.shape_in[1] > 1:
+        if isinstance(layer, Dense) and layer.shape_in[1] > 1:
             saved.append(memory.take(x.size, layer))  # flattened map by map
         else:
             saved.append(keep(x))
@@ -116,7 +132,7 @@ def backward(part: Part, memory: Memory, found: Pass, *, first: bool) -> None:
 
 def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: list[Block], *, first: bool) -> Block:
     """The gradient by ``layer``'s input; ``g`` and ``saved`` are let go."""
-    back = part.input(layer) * (part.columns if part.crosses(layer) else 1)
+    back = _back(part, layer)
     if isinstance(layer, Weighted):
         y = memory.take(0 if layer is part.network.layers[0] else back, layer)
         _weights_backward(part, memory, layer, saved, first=first)
@@ -134,17 +150,26 @@ def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: l
 
 
 def _weights_backward(part: Part, memory: Memory, layer: Weighted, saved: list[Block], *, first: bool) -> None:
-    """The gradient by ``layer``'s weights."""
-    size, deferred = part.parameters(layer), isinstance(layer, Dense) and layer.groups == 1 and part.micro_batches > 1
+    """The gradient by ``layer``'s weights, where it is not put off."""
     cast = [saved.pop(0)] if part.lowered else []
     if isinstance(layer, Conv):
-        memory.pass_by(REORDERED * size * part.activation_width // part.width, layer)
-    if deferred and first:
+        memory.pass_by(REORDERED * part.parameters(layer) * part.activation_width // part.width, layer)
+    if _is_deferred(part, layer):
         memory.drop(*cast)
-        return
+    else:
+        gradient = _gradient(part, memory, layer, cast)
+        if not first:
+            memory.drop(gradient)  # added to the first
+
+
+def _gradient(part: Part, memory: Memory, layer: Layer, cast: list[Block]) -> Block:
+    size = part.parameters(layer)
     lowered = [memory.take(size * part.activation_width // part.width, layer)] if part.lowered else []
     memory.drop(*cast)
     gradient = memory.take(size, layer, "gradients")
     memory.drop(*lowered)
-    if not first and not deferred:
-        memory.drop(gradient)  # added to the first
+    return gradient
+
+
+def _is_deferred(part: Part, layer: Layer) -> bool:
+    return isinstance(layer, Dense) and layer.groups == 1 and part.micro_batches > 1

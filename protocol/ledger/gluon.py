@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from paper.architecture import Activation, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
 from protocol.ledger.memory import Block, Memory, Part
 
-AHEAD = 2  # steps whose images are on the device beside those of the step in use
 COMPOSED = 4  # arrays that the operators of the norm within a map leave on the way
 REACH = 16  # a storage is used again for up to so many times more, or less
 
@@ -35,9 +34,9 @@ def step(part: Part) -> Memory:
         for kind in ("parameters", "gradients", "momentum"):
             memory.take(part.parameters(layer), layer, kind)
         if layer is part.network.layers[0]:
-            memory.take((1 + AHEAD) * part.micro_batches * part.input(layer), layer)
-        if isinstance(layer, Dropout):
-            memory.take((1 + AHEAD) * part.micro_batches * part.output(layer), layer)
+            memory.take(part.waiting * part.micro_batches * part.input(layer), layer)
+        if isinstance(layer, Dropout):  # its masks
+            memory.take(part.waiting * part.micro_batches * part.output(layer), layer)
     passes = [forward(part, memory) for _ in range(part.in_flight)]
     backward(part, memory, passes[0])
     return memory

@@ -17,7 +17,8 @@ class Part:
     """What one device takes of a step.
 
     ``layers``: a run of ``network``'s, of whose maps it holds one of ``columns`` equal parts. ``images``: of one
-    micro-batch; ``micro_batches`` of them make a step, of which up to ``in_flight`` are under way at a time. ``width``:
+    micro-batch; ``micro_batches`` of them make a step, of which up to ``in_flight`` are under way at a time.
+    ``waiting``: how many steps' images lie on the device, the one in use among them, where they wait there. ``width``:
     bytes of a number; ``lowered``: those of activations, where they have fewer.
     """
 
@@ -27,6 +28,7 @@ class Part:
     columns: int = 1
     micro_batches: int = 1
     in_flight: int = 1
+    waiting: int = 0
     width: int = FLOAT32
     lowered: int | None = None
 
@@ -43,10 +45,9 @@ class Part:
         return self.layers[-1] is self.network.layers[-1]
 
     def input(self, layer: Layer) -> int:
-        """Bytes of a micro-batch of what ``layer`` reads of its own column; the images have none, nor are lowered."""
-        if layer is self.network.layers[0]:
-            return self.images * prod(layer.shape_in) * self.width
-        return self.images * prod(layer.shape_in) // self.columns * self.activation_width
+        """Bytes of a micro-batch of what ``layer`` reads of its own column; the images have none."""
+        columns = 1 if layer is self.network.layers[0] else self.columns
+        return self.images * prod(layer.shape_in) // columns * self.activation_width
 
     def output(self, layer: Layer) -> int:
         return self.images * prod(layer.shape_out) // self.columns * self.activation_width

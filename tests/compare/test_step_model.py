@@ -35,6 +35,7 @@ def samples(backend: str) -> Iterator[dict[str, Any]]:
             threads,
             tuple(stages.split()),
             take_turns=backend == "gluon",
+            added_up=backend == "gluon",
         )
         seconds = step_model.seconds(setting, TRUE)
         yield {**where, "threads": threads, "micro_batch": micro_batch, "stages": stages, "seconds": seconds}

@@ -6,7 +6,7 @@ import torch
 from deepspeed_impl import placement as placements
 from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
-from deepspeed_impl.network import DeferredLinear, Loss, Slice, Stage, make_module
+from deepspeed_impl.network import Loss, Slice, Stage, make_module
 from paper.architecture import Network
 from protocol.cuts import cut_evenly
 from protocol.grid import Grid
@@ -47,6 +47,7 @@ def answer(stages: list[Stage], question: Question, dtype: str) -> Answer:
             gradient = received.grad
     gradients = {}
     for stage in stages:
+        stage.finish_gradients()
         for name, parameter in stage.canonical().items():
             assert parameter.grad is not None
             assert parameter.grad.dtype == precision
@@ -57,5 +58,4 @@ def answer(stages: list[Stage], question: Question, dtype: str) -> Answer:
 
 def micro_batch_of(stages: list[Stage]) -> int:
     """The micro-batch that stages were built for."""
-    counts = {module.count for stage in stages for module in stage.modules() if isinstance(module, DeferredLinear)}
-    return BATCH // counts.pop() if counts else BATCH
+    return {stage.micro.size for stage in stages}.pop()

@@ -36,7 +36,7 @@ def test_memory_keeps_what_somebody_uses(alexnet: Network) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_weights_and_momentum_are_held_whole_or_by_columns(step, alexnet: Network) -> None:  # type: ignore[no-untyped-def]
     for columns in (1, 2):
-        memory = step(whole(alexnet, 8, columns=columns))
+        memory = step(whole(alexnet, 8, columns=columns, waiting=3))
         for kind in ("parameters", "momentum"):
             assert memory.of_kind(kind) == PARAMETERS // columns
 

@@ -155,7 +155,7 @@ def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contende
 
 
 def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
-    """Run all in turn, and write ``samples.csv``, ``phase_samples.csv`` and ``limit.csv`` to ``target``.
+    """Run all in turn, and write what they and the machine did to ``target``; ``results/README.md`` says which tables.
 
     Raises:
         Misuse: one of them failed, or there is no DeepSpeed environment.

@@ -10,17 +10,19 @@ from compare.bench import BASELINE
 from paper.architecture import Layer, Network, network
 from paper.cards import CARDS
 from paper.recipe import PRESETS
+from protocol.cuts import OF_EACH_STAGE
 from protocol.grid import Grid
 from protocol.ledger import deepspeed, gluon
 from protocol.ledger.memory import Memory, Part
 
 Row = dict[str, Any]
 LEDGER_COLUMNS = ("backend", "placement", "precision", "stage", "layer", "kind", "modelled_bytes")
-BATCH_COLUMNS = ("backend", "placement", "precision", "card", "gib", "modelled_batch")
+BATCH_COLUMNS = ("backend", "placement", "precision", "card", "gib", "modelled_batch", "source")
 STEPS = {"deepspeed": deepspeed.step, "gluon": gluon.step}
 BATCH = 128
 LOWERED = 2  # bytes of bfloat16
-MICRO_BATCHES = {"deepspeed": 2, "gluon": 4}  # of each stage, as the backends cut large batches
+GLUON_MICRO_BATCHES = 8  # in all, of a large batch
+AHEAD = 2  # steps whose images lie on the device beside those of the one in use
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Placed:
     def memory(self, batch: int) -> list[Memory]:
         """Of one device of each stage; those that share a stage hold as much."""
         grid, stages = Grid.parse(self.placement), self.stages()
-        count = MICRO_BATCHES[self.backend] * len(stages) if len(stages) > 1 else 1
+        count = 1
+        if len(stages) > 1:
+            count = OF_EACH_STAGE * len(stages) if self.backend == "deepspeed" else GLUON_MICRO_BATCHES
         found = []
         for place, layers in enumerate(stages):
             part = Part(
@@ -54,7 +58,8 @@ class Placed:
                 -(-batch // (grid.replicas * count)),
                 columns=grid.columns,
                 micro_batches=count,
-                in_flight=min(count, len(stages) - place) if self.backend == "deepspeed" else 1,
+                in_flight=min(count, len(stages) - place),
+                waiting=1 + AHEAD,
                 lowered=LOWERED if self.precision == "bf16" else None,
             )
             found.append(STEPS[self.backend](part))
@@ -106,6 +111,7 @@ def largest_batches(samples: pd.DataFrame) -> list[Row]:
             "precision": one.precision,
             "card": card.name,
             "gib": card.gib,
+            "source": card.source,
             "modelled_batch": one.largest_batch(card.bytes),
         }
         for one in placed(samples)

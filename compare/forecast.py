@@ -14,35 +14,35 @@ from matplotlib import pyplot as plt
 
 from compare.plots import DPI, PALETTE
 from compare.scaling import PAPER_DAYS, days, needed_share_of_peak
-from compare.step_model import TAKES_TURNS, Rates, Setting, parts, seconds
+from compare.step_model import ADDS_UP, TAKES_TURNS, Rates, Setting, parts, seconds
 from paper.architecture import network
 from paper.cards import CARDS, Card
 from paper.cost import layer_train_flops
 from paper.recipe import PRESETS
-from protocol.cuts import cut_evenly
+from protocol.cuts import cut_evenly, micro_batch
 
 Row = dict[str, Any]
 COLUMNS = ("backend", "card", "placement", "devices", "batch", "images_per_second", "days", "days_low", "days_high")
-PATTERN_COLUMNS = ("variant", "card", "link", "share")
+PATTERN_COLUMNS = ("backend", "variant", "card", "link", "share")
 PLACEMENTS = (
     *("single", "columns", "columns=2,replicas=2", "columns=2,replicas=4"),
     *(f"{axis}={count}" for axis in ("stages", "replicas") for count in (2, 4, 8)),
 )
 PATTERNS = ("no_crossing", "two_column", "cross_everywhere")
 LINKS = {"GTX 580 3 GB": (1e9, 4e9, 8e9, 16e9)}
-BATCH, MICRO_BATCHES = 128, 2  # micro-batches of each stage
+BATCH = 128
 HERE = "a core of this machine"
 
 
-def setting(placement: str, variant: str = "two_column") -> Setting:
+def setting(placement: str, backend: str, variant: str = "two_column") -> Setting:
     """The network on devices of one thread, stages cut where the operations are even."""
     net = network(variant, PRESETS["paper"])
-    found = Setting(net, placement, BATCH, BATCH, 1)
+    found = Setting(net, placement, BATCH, BATCH, 1, added_up=backend in ADDS_UP)
     stages = found.grid.stages
     if stages > 1:
         runs = cut_evenly(net.layers, [layer_train_flops(net, layer) for layer in net], stages)
-        micro_batch = BATCH // (MICRO_BATCHES * stages)
-        found = replace(found, cut=tuple(layers[0].name for layers in runs), micro_batch=micro_batch)
+        size = micro_batch(stages, BATCH)
+        found = replace(found, cut=tuple(layers[0].name for layers in runs), micro_batch=size)
     return found
 
 
@@ -50,25 +50,30 @@ def of_card(card: Card, flops_share: float, bytes_share: float) -> Rates:
     return Rates(1 / (card.flops * flops_share), 1 / (card.bandwidth * bytes_share), 1 / card.link)
 
 
-def rows(fitted: dict[str, Rates], core: tuple[float, float], off: float) -> list[Row]:
+def rows(fitted: dict[str, Rates], core: tuple[float, float], off: dict[str, float]) -> list[Row]:
     """The rows of ``forecast.csv`` (modelled).
 
-    ``core``: operations and bytes a second that a core has at the most. ``off``: how far the model was from what was
-    held out, at the most: its band on this machine.
+    ``core``: operations and bytes a second that a core has at the most. ``off``: for each backend, how many times too
+    long or too short the worst prediction of what was held out was; its band on this machine.
     """
+    lowest = needed_share_of_peak(max(PAPER_DAYS))
     found = []
     for backend, rates in fitted.items():
-        shares = (1 / rates.per_flop / core[0], 1 / rates.per_byte / core[1])
+        shares = _shares(rates, core)
         for placement in PLACEMENTS:
-            one = setting(placement)
+            one = setting(placement, backend)
             if backend not in TAKES_TURNS:
                 took = seconds(one, rates)
-                found.append(_row(backend, HERE, one, took, took / (1 + off), took * (1 + off)))
+                found.append(_row(backend, HERE, one, took, took / off[backend], took * off[backend]))
             for card in CARDS:
-                lowest = needed_share_of_peak(max(PAPER_DAYS))
                 spread = [of_card(card, *shares), of_card(card, 1.0, 1.0), of_card(card, lowest, lowest)]
                 found.append(_row(backend, card.name, one, *(seconds(one, each) for each in spread)))
     return found
+
+
+def _shares(rates: Rates, core: tuple[float, float]) -> tuple[float, float]:
+    """Of a core's operations and bytes a second, the shares that a backend reaches."""
+    return 1 / rates.per_flop / core[0], 1 / rates.per_byte / core[1]
 
 
 def _row(backend: str, card: str, one: Setting, took: float, least: float, most: float) -> Row:
@@ -87,20 +92,25 @@ def _row(backend: str, card: str, one: Setting, took: float, least: float, most:
 
 def patterns(fitted: dict[str, Rates], core: tuple[float, float]) -> list[Row]:
     """The rows of ``patterns.csv``: the share of a step of two devices that goes into crossing (modelled)."""
-    rates = next(iter(fitted.values()))
-    shares = (1 / rates.per_flop / core[0], 1 / rates.per_byte / core[1])
     found = []
-    for card in CARDS:
-        for link in LINKS.get(card.name, (card.link,)):
-            for variant in PATTERNS:
-                spent = parts(setting("columns", variant), of_card(replace(card, link=link), *shares))
-                share = spent["crossing"] / sum(spent.values())
-                found.append({"variant": variant, "card": card.name, "link": link, "share": share})
+    for backend, rates in fitted.items():
+        for card in CARDS:
+            for link in LINKS.get(card.name, (card.link,)):
+                for variant in PATTERNS:
+                    there = of_card(replace(card, link=link), *_shares(rates, core))
+                    spent = parts(setting("columns", backend, variant), there)
+                    share = spent["crossing"] / sum(spent.values())
+                    found.append(
+                        {"backend": backend, "variant": variant, "card": card.name, "link": link, "share": share}
+                    )
     return found
 
 
 def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, path: Path) -> None:
-    """Days against devices: solid what was measured here, dashed the model with its band; and what crossing costs."""
+    """Days against devices: solid what was measured here, dashed the model with its band; and what crossing costs.
+
+    ``measured``: backend, cores in use, days.
+    """
     machine, gtx = forecast[forecast["card"] == HERE], forecast[forecast["card"] == CARDS[0].name]
     with sns.axes_style("whitegrid"):
         figure, (here, there, share) = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
@@ -119,13 +129,19 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
                     group["devices"], group["days_low"], group["days_high"], color=PALETTE[backend], alpha=0.07
                 )
             panel.axhspan(*PAPER_DAYS, color="0.8", label="paper: five to six days")
-            panel.set(xscale="log", yscale="log", title=title, xlabel="devices", ylabel="days to train")
+            panel.set(
+                xscale="log",
+                yscale="log",
+                title=title,
+                xlabel="cores" if panel is here else "cards",
+                ylabel="days to train",
+            )
             panel.set_xticks([1, 2, 4, 8], labels=["1", "2", "4", "8"])
         for backend, group in measured.groupby("backend"):
-            here.plot(group["devices"], group["days"], "o", color=PALETTE[backend], label=f"{backend}, measured")
+            here.plot(group["cores"], group["days"], "o", color=PALETTE[backend], label=f"{backend}, measured")
         here.legend(frameon=False, fontsize=7)
         there.legend(frameon=False, fontsize=7)
-        slow = pattern[pattern["card"] == CARDS[0].name].assign(
+        slow = pattern[(pattern["card"] == CARDS[0].name) & (pattern["backend"] == "deepspeed")].assign(
             link=lambda table: (table["link"] / 1e9).map("{:g} GB/s".format)
         )
         sns.barplot(slow, x="variant", y="share", hue="link", ax=share, palette="crest")

@@ -6,11 +6,12 @@ import pandas as pd
 
 from compare.load import Runs
 from paper.architecture import VARIANTS, network
+from paper.cards import CARDS
 from paper.cost import Held, held_2012, held_today
 from paper.recipe import PRESETS
 
 Row = dict[str, Any]
-CARD_BYTES = 3 * 2**30  # a GTX 580 of 3 GiB
+CARD_BYTES = CARDS[0].bytes  # a GTX 580
 BATCH = 128
 
 

@@ -7,13 +7,14 @@ from scipy import stats
 
 from compare.load import RunFolder, Runs
 from paper.architecture import network
+from paper.cards import CARDS
 from paper.cost import train_flops
 from paper.recipe import PRESETS
 
 Row = dict[str, Any]
 CYCLES, IMAGES = 90, 1_200_000  # section 5
 PAPER_DAYS = (5, 6)
-GTX_580_FLOPS = 1.581e12  # published peak, single precision; two of them
+GTX_580 = CARDS[0]  # the paper's; two of them
 SECONDS_PER_DAY = 86_400
 
 
@@ -70,7 +71,7 @@ def rows(runs: Runs) -> list[Row]:
                 "days_low": None,
                 "days_high": None,
                 "source": "modelled",
-                "card": "GTX 580 3 GB",
+                "card": GTX_580.name,
                 "variant": "two_column",
                 "threads": None,
                 "evidence": "section 1; section 5",
@@ -82,4 +83,4 @@ def rows(runs: Runs) -> list[Row]:
 def needed_share_of_peak(paper_days: float) -> float:
     """Share of two GTX 580s' peak that training in ``paper_days`` keeps busy (modelled)."""
     flops = train_flops(network("two_column", PRESETS["paper"])) * CYCLES * IMAGES
-    return flops / (paper_days * SECONDS_PER_DAY) / (2 * GTX_580_FLOPS)
+    return flops / (paper_days * SECONDS_PER_DAY) / (2 * GTX_580.flops)

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from paper.architecture import Conv, Layer, Network, network
-from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters, weights_moved
+from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters_of, weights_moved
 from paper.recipe import PRESETS
 from protocol.grid import Grid
 
@@ -23,9 +23,10 @@ HELD_OUT_PLACEMENTS = frozenset({"stages", "replicas"})
 HELD_OUT_VARIANTS = frozenset({"merged"})
 WIDTH = 4  # bytes of a number
 TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
-ADDS_UP = frozenset({"gluon"})
+ADDS_UP = frozenset({"gluon"})  # DeepSpeed's dense layers compute their gradient from all micro-batches together
 COLUMNS = (
-    *("backend", "placement", "variant", "threads", "batch", "seconds", "predicted_seconds", "off", "role"),
+    *("backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"),
+    *("seconds", "predicted_seconds", "off", "role"),
     *("arithmetic", "memory", "waiting", "crossing"),
 )
 
@@ -76,15 +77,16 @@ class Setting:
         return flops / columns, WIDTH * numbers / columns
 
     def crossing(self) -> float:
-        """Bytes that a device sends to others in a step."""
+        """Bytes that go from device to device in a step; what goes at the same time counts once."""
         grid, images = self.grid, self.batch / self.grid.replicas
         numbers = 0.0
         if grid.columns > 1:  # forward, and the gradients back
             numbers += 2 * images * sum(crossing_floats(self.network).values()) / grid.columns
         if grid.replicas > 1:  # a ring: each part of the gradients twice around
-            numbers += 2 * (grid.replicas - 1) / grid.replicas * parameters(self.network)
+            held = max(sum(map(parameters_of, stage)) for stage in self.stages) / grid.columns
+            numbers += 2 * (grid.replicas - 1) / grid.replicas * held
         if grid.stages > 1:
-            numbers += 2 * images * max(np.prod(stage[-1].shape_out) for stage in self.stages[:-1])
+            numbers += 2 * images * max(np.prod(stage[-1].shape_out) for stage in self.stages[:-1]) / grid.columns
         return WIDTH * numbers
 
 
@@ -124,10 +126,11 @@ def seconds(setting: Setting, rates: Rates) -> float:
 def settings(samples: pd.DataFrame) -> list[tuple[dict[str, Any], Setting]]:
     """The bench's fp32 medians of our backends, and what was measured."""
     found = []
-    own = samples[samples["placement"].notna() & (samples["placement"] != "") & (samples["precision"] == "fp32")]
-    keys = ["backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"]
+    own = samples[(samples["placement"] != "") & (samples["precision"] == "fp32")]
+    keys = ["backend", "placement", "variant", "threads", "batch"]
     for key, group in own.groupby(keys, sort=False):
-        row = dict(zip(keys, key, strict=True))
+        # Rounds may cut the stages at different layers: most often decides.
+        row = dict(zip(keys, key, strict=True)) | {name: group[name].mode()[0] for name in ("micro_batch", "stages")}
         setting = Setting(
             network(row["variant"], PRESETS["paper"]),
             row["placement"],
@@ -155,7 +158,8 @@ def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products:
 
     def rates(logs: np.ndarray) -> Rates:
         per_flop, per_byte, gain = np.exp(logs)
-        return Rates(per_flop, per_byte, 1 / copies, gain)
+        # A copy reads and writes, so a byte that crosses takes two of its.
+        return Rates(per_flop, per_byte, 2 / copies, gain)
 
     def off(logs: np.ndarray) -> list[float]:
         return [float(np.log(seconds(setting, rates(logs)) / took)) for took, setting in points]

@@ -141,12 +141,14 @@ def _fed(folder: Path) -> str:
     speeds = pd.read_csv(folder / "feed.csv").groupby("backend", sort=False)["images_per_second"].median()
     samples = pd.read_csv(folder / "phase_samples.csv")
     waiting = samples[samples["phase"] == "data"].groupby([*KEYS, "device"])["seconds"].median()
-    steps = pd.read_csv(folder / "samples.csv").fillna("").groupby(KEYS)["seconds"].median()
+    samples = pd.read_csv(folder / "samples.csv").fillna("")
+    most = samples.groupby(KEYS)["threads"].transform("max")
+    steps = samples[samples["threads"] == most].groupby(KEYS)["seconds"].median()
     share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
     fed = " and ".join(f"{speed:,.0f} ({backend}'s numpy)" for backend, speed in speeds.items())
     return (
         f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of "
-        "a step."
+        "its median step."
     )
 
 
@@ -157,8 +159,9 @@ def _accounted(memory: pd.DataFrame) -> str:
     worst = total.loc[off.idxmax()]
     return (
         f"Each device's memory, predicted from the layer table alone, is within {off.max():.1%} of what its framework "
-        f"allocated, on {len(total)} devices in all placements, widths and precisions (the furthest: "
-        f"{worst['backend']} {worst['placement']} {worst['variant']} {worst['precision']}, {worst['device']})."
+        f"allocated beside the libraries' workspace, on {len(total)} devices in all placements, widths and precisions "
+        f"(the furthest: {worst['backend']} {worst['placement']} {worst['variant']} {worst['precision']}, "
+        f"{worst['device']})."
     )
 
 
@@ -187,18 +190,19 @@ def _forecast(folder: Path, samples: pd.DataFrame, limits: pd.DataFrame) -> None
     cores = samples["threads"].max()
     core = (limits["fp32"].median() / cores, limits["copy"].median() / cores)
     table = pd.DataFrame(modelled)
-    off = table.loc[table["role"] == "held out", "off"].abs().max()
+    held_out = table[table["role"] == "held out"]
+    off = np.exp(np.log1p(held_out["off"]).abs().groupby(held_out["backend"]).max()).to_dict()
     forecasts = forecast.rows(fitted, core, off)
     write_table(folder / "forecast.csv", forecast.COLUMNS, forecasts)
     patterns = forecast.patterns(fitted, core)
     write_table(folder / "patterns.csv", forecast.PATTERN_COLUMNS, patterns)
-    measured = speeds(samples, limits)
-    measured = measured[(measured["placement"] != "") & (measured["precision"] == "fp32")]
-    measured = measured.assign(
-        devices=[Grid.parse(placement).devices for placement in measured["placement"]],
-        days=days(measured["images_per_second"]),
-    )
-    forecast.draw(pd.DataFrame(forecasts), measured, pd.DataFrame(patterns), folder / "forecast.png")
+    measured = table[table["variant"] == BASELINE]
+    devices = [
+        1 if backend in step_model.TAKES_TURNS else Grid.parse(placement).devices
+        for backend, placement in zip(measured["backend"], measured["placement"], strict=True)
+    ]
+    points = measured.assign(cores=devices * measured["threads"], days=days(measured["batch"] / measured["seconds"]))
+    forecast.draw(pd.DataFrame(forecasts), points, pd.DataFrame(patterns), folder / "forecast.png")
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

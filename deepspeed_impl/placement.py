@@ -12,10 +12,6 @@ from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
 
-# Products of fewer images leave a processor idle most of the time, while it reads the weights.
-SMALLEST_MICRO_BATCH = 16
-MICRO_BATCHES = 2  # of each stage, at the most: more would wait less for each other, but read the weights more often
-
 
 def default_devices(grid: Grid) -> list[str]:
     accelerator = get_accelerator()
@@ -52,14 +48,3 @@ def check_network(network: Network, grid: Grid) -> None:
         raise Misuse("this preset's response norm reaches across the columns, which placement columns cannot do")
     if grid.stages > len(network.layers):
         raise Misuse(f"a network of {len(network.layers)} layers cannot be cut into {grid.stages} stages")
-
-
-def micro_batch(stages: int, batch: int) -> int:
-    """How many of ``batch`` images a pipeline takes at once.
-
-    It does not follow from measurements, which would differ: the order in which gradients are summed follows from it.
-    """
-    if stages == 1:
-        return batch
-    largest = min(batch // stages, max(SMALLEST_MICRO_BATCH, batch // (MICRO_BATCHES * stages)))
-    return max(size for size in range(1, max(1, largest) + 1) if batch % size == 0)

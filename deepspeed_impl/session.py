@@ -17,7 +17,7 @@ from deepspeed_impl.response_norm import implementation
 from deepspeed_impl.share import Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
 from paper.architecture import Layer
-from protocol.cuts import cut_evenly
+from protocol.cuts import cut_evenly, micro_batch
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, surroundings
@@ -101,7 +101,7 @@ def open_session(
     topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
     columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
     batch, own = request.case.batch, request.case.batch // grid.replicas
-    size = request.micro_batch or placement.micro_batch(grid.stages, own)
+    size = request.micro_batch or micro_batch(grid.stages, own)
     lowered = torch.bfloat16 if request.precision == "bf16" else None
     micro = Slice(request.seed, size, own // size, replicas.index * own, Share(columns), lowered)
     stages = (experiment.network.layers,)

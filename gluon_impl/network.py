@@ -218,7 +218,10 @@ class AlexNet(gluon.Block):
         return segment
 
     def close(self) -> None:
-        """Let every segment run as one compiled graph."""
+        """Let every segment run as one compiled graph.
+
+        Its arrays are planned anew in each step: held from step to step (``static_alloc``), they take twice the memory.
+        """
         self.hybridize()
 
     def open(self) -> None:

@@ -57,7 +57,7 @@ def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, m
 def micro_batches(request: Request) -> int:
     """Into how many micro-batches each replica's images are cut.
 
-    Of stages' micro-batches, eight wait little for each other, and more would touch the weights more often.
+    Of stages' micro-batches, eight wait little for each other on GPUs, and more would touch the weights more often.
 
     Raises:
         Misuse: the batch cannot be cut so.

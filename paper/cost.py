@@ -1,6 +1,6 @@
 """What a layer table costs: parameters, neurons, multiplications, bytes held, bytes crossing. Arithmetic only.
 
-Every figure of the paper that is arithmetic, and every "predicted" byte of the audit, comes from here.
+Every figure of the paper that is arithmetic comes from here.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,11 @@ def weights(layer: Weighted) -> int:
 def parameters(network: Network) -> int:
     """Weights and biases of the whole network."""
     return sum(prod(shape) for shape in network.parameter_shapes().values())
+
+
+def parameters_of(layer: Layer) -> int:
+    """Weights and biases of one layer; 0 where it has none."""
+    return weights(layer) + prod(layer.bias_shape) if isinstance(layer, Weighted) else 0
 
 
 def biases(network: Network) -> int:

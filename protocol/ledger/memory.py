@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from paper.architecture import Layer, Network, Weighted
-from paper.cost import weights
+from paper.cost import parameters_of
 
 KINDS = ("parameters", "gradients", "momentum", "activations")
 FLOAT32 = 4  # bytes
@@ -54,9 +54,7 @@ class Part:
 
     def parameters(self, layer: Layer) -> int:
         """Bytes of ``layer``'s weights and biases."""
-        if not isinstance(layer, Weighted):
-            return 0
-        return (weights(layer) + prod(layer.bias_shape)) // self.columns * self.width
+        return parameters_of(layer) // self.columns * self.width
 
     def crosses(self, layer: Layer) -> bool:
         """Whether other columns' maps are fetched for ``layer``."""

@@ -13,7 +13,7 @@ from paper.cards import CARDS
 from paper.cost import crossing_bytes, parameters, train_flops
 from paper.recipe import PRESETS
 
-TRUE = Rates(1 / 100e9, 1 / 10e9, 1 / 20e9, 1.8)
+TRUE = Rates(1 / 100e9, 1 / 8e9, 2 / 20e9, 1.8)
 LIMITS = pd.DataFrame({"repeat": [0], "fp32": [300e9], "bf16": [1e12], "copy": [20e9]})
 NET = network("two_column", PRESETS["paper"])
 POINTS = (
@@ -59,6 +59,9 @@ def test_work_is_counted_as_the_cost_arithmetic_counts_it() -> None:
     # Each of the two sends half of what crosses, and as much comes back.
     assert columns.crossing() == 128 * crossing_bytes(NET)
     assert Setting(NET, "replicas", 128, 64, 1).crossing() == 4 * parameters(NET)
+    # A replica of a column has half of each gradient to average, and half of the images' maps to send.
+    product = Setting(NET, "columns=2,replicas=2", 128, 64, 1)
+    assert product.crossing() == 2 * parameters(NET) + 64 * crossing_bytes(NET)
 
 
 def test_a_pipeline_takes_its_slowest_stage_and_waits_for_a_part_of_the_others() -> None:
@@ -70,7 +73,7 @@ def test_a_pipeline_takes_its_slowest_stage_and_waits_for_a_part_of_the_others()
 
 
 def test_a_forecast_lies_within_its_band_and_more_devices_are_not_slower() -> None:
-    found = pd.DataFrame(forecast.rows({"deepspeed": TRUE}, (150e9, 15e9), 0.1))
+    found = pd.DataFrame(forecast.rows({"deepspeed": TRUE}, (150e9, 15e9), {"deepspeed": 1.1}))
     assert (found["days_low"] <= found["days"]).all()
     assert (found["days"] <= found["days_high"]).all()
     for _, group in found[found["placement"].str.startswith("replicas")].groupby("card"):

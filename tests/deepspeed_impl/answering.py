@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 
-from deepspeed_impl import placement as placements
 from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
 from deepspeed_impl.network import Loss, Slice, Stage, make_module
 from paper.architecture import Network
-from protocol.cuts import cut_evenly
+from protocol.cuts import cut_evenly, micro_batch
 from protocol.grid import Grid
 from tests.backends import BATCH, SEED, Answer, Question
 
@@ -16,7 +15,7 @@ from tests.backends import BATCH, SEED, Answer, Question
 def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
     """The stages of a pipeline, without an engine around them."""
     count = Grid.parse(placement).stages
-    size = micro or placements.micro_batch(count, BATCH)
+    size = micro or micro_batch(count, BATCH)
     cut = Slice(SEED, size, BATCH // size)
     parts = cut_evenly(table.layers, [1.0] * len(table.layers), count)
     return [Stage(part, cut, make_imposed if imposed else make_module) for part in parts]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
 
 from compare.plots import DPI, PALETTE
 from compare.scaling import PAPER_DAYS, days, needed_share_of_peak
@@ -136,7 +137,10 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
                 xlabel="cores" if panel is here else "cards",
                 ylabel="days to train",
             )
-            panel.set_xticks([1, 2, 4, 8], labels=["1", "2", "4", "8"])
+            for scale, places in ((panel.xaxis, [1, 2, 4, 8]), (panel.yaxis, [1, 2, 5, 10, 20, 50, 100])):
+                scale.set_major_locator(FixedLocator(places))
+                scale.set_major_formatter(ScalarFormatter())
+                scale.set_minor_locator(NullLocator())
         for backend, group in measured.groupby("backend"):
             here.plot(group["cores"], group["days"], "o", color=PALETTE[backend], label=f"{backend}, measured")
         here.legend(frameon=False, fontsize=7)
@@ -145,6 +149,7 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
             link=lambda table: (table["link"] / 1e9).map("{:g} GB/s".format)
         )
         sns.barplot(slow, x="variant", y="share", hue="link", ax=share, palette="crest")
-        share.set(title=f"crossing's share of a step, two {CARDS[0].name} (modelled)", xlabel="", ylabel="")
+        share.set(title="crossing, of a step on two GTX 580 (modelled)", xlabel="", ylabel="")
+        share.yaxis.set_major_formatter(PercentFormatter(1.0))
         figure.savefig(path, dpi=DPI)
         plt.close(figure)

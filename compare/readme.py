@@ -59,8 +59,15 @@ def _bench(folder: Path) -> list[str]:
     if not (folder / "throughput.csv").is_file():
         return []
     lines = "\n".join(f"- {line}" for line in throughput.sentences(folder))
-    plot = f"![Images a second of every placement and its peers]({folder.as_posix()}/throughput.png)"
-    return ["Every placement beside its peers, in one run (`nox -s bench`):", lines, plot]
+    plots = [
+        f"![{title}]({folder.as_posix()}/{name}.png)"
+        for name, title in (
+            ("throughput", "Images a second of every placement and its peers"),
+            ("timeline", "Who computed, sent and waited when in a pipeline's step"),
+            ("forecast", "Days to train against devices, and what crossing costs"),
+        )
+    ]
+    return ["Every placement beside its peers, in one run (`nox -s bench`):", lines, *plots]
 
 
 def with_block(readme: str, text: str) -> str:

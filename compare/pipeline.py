@@ -56,7 +56,8 @@ def rows(timeline: pd.DataFrame) -> list[dict[str, Any]]:
 
 def sentences(table: pd.DataFrame) -> list[str]:
     return [
-        f"{row['backend']} {row['placement']}, {row['micro_batches']} micro-batches: {row['idle']:.1%} of the stages' "
+        f"{row['backend']} {row['placement']} {row['precision']}, {row['micro_batches']} micro-batches: "
+        f"{row['idle']:.1%} of the stages' "
         f"time is idle, where even stages would idle {row['idle_of_even_stages']:.1%}; the busiest computes for "
         f"{row['busiest']:.1%} of the step."
         for row in table.to_dict("records")

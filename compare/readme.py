@@ -67,7 +67,38 @@ def _bench(folder: Path) -> list[str]:
             ("forecast", "Days to train against devices, and what crossing costs"),
         )
     ]
-    return ["Every placement beside its peers, in one run (`nox -s bench`):", lines, *plots]
+    title = "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`):"
+    return [title, _throughput(pd.read_csv(folder / "throughput.csv")), lines, *plots]
+
+
+def _throughput(table: pd.DataFrame) -> str:
+    """Images a second of each placement, and how many times each peer's they are."""
+    peers = list(dict.fromkeys(table["peer"].dropna()))
+    heads = (
+        "backend",
+        "placement",
+        "precision",
+        "images/s",
+        "of the products' limit",
+        *(f"× {peer}" for peer in peers),
+    )
+    lines = [heads, ["---"] * len(heads)]
+    for (backend, placement, precision), own in table[table["peer"].notna()].groupby(
+        ["backend", "placement", "precision"], sort=False
+    ):
+        first, ratios = own.iloc[0], own.set_index("peer")["ratio_to_peer"]
+        line = (backend, placement, precision, f"{first['images_per_second']:.1f}", f"{first['fraction_of_limit']:.0%}")
+        lines.append((*line, *(f"{ratios[peer]:.2f}" for peer in peers)))
+    for row in table[table["peer"].isna()].to_dict("records"):
+        line = (
+            row["backend"],
+            "",
+            row["precision"],
+            f"{row['images_per_second']:.1f}",
+            f"{row['fraction_of_limit']:.0%}",
+        )
+        lines.append((*line, *("" for _ in peers)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_block(readme: str, text: str) -> str:

@@ -67,20 +67,19 @@ def sentences(table: pd.DataFrame) -> list[str]:
 def draw(timeline: pd.DataFrame, path: Path) -> None:
     """A line for each stage of each pipeline, coloured by what it does."""
     pipelines = timeline[[Grid.parse(placement).stages > 1 for placement in timeline["placement"]]]
-    groups = list(pipelines.groupby(["backend", "placement"], sort=False))
+    groups = list(pipelines.groupby(["backend", "placement", "precision"], sort=False))
     with sns.axes_style("white"):
         figure, panels = plt.subplots(
             len(groups), 1, figsize=(10, 0.9 + 1.5 * len(groups)), layout="constrained", squeeze=False
         )
-        for panel, ((backend, placement), group) in zip(panels[:, 0], groups, strict=True):
+        for panel, (name, group) in zip(panels[:, 0], groups, strict=True):
             devices = sorted(group["device"].unique())
             for row in group.to_dict("records"):
                 place = devices.index(row["device"])
                 panel.broken_barh([(row["start"], row["seconds"])], (place - 0.4, 0.8), color=COLOURS[row["doing"]])
             panel.set(yticks=range(len(devices)), yticklabels=devices)
-            panel.set_title(
-                f"{backend}, {placement}: one step of {group['micro_batches'].iloc[0]} micro-batches", loc="left"
-            )
+            count = group["micro_batches"].iloc[0]
+            panel.set_title(f"{' '.join(name)}: one step of {count} micro-batches", loc="left")
             panel.invert_yaxis()
         panels[-1, 0].set_xlabel("seconds")
         handles = [Patch(color=colour, label=doing) for doing, colour in COLOURS.items()]

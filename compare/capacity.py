@@ -10,7 +10,8 @@ from compare.bench import BASELINE
 from paper.architecture import Layer, Network, network
 from paper.cards import CARDS
 from paper.recipe import PRESETS
-from protocol.cuts import OF_EACH_STAGE
+from protocol.cuts import MOST_MICRO_BATCHES, OF_EACH_STAGE
+from protocol.experiment import AHEAD
 from protocol.grid import Grid
 from protocol.ledger import deepspeed, gluon
 from protocol.ledger.memory import Memory, Part
@@ -21,8 +22,6 @@ BATCH_COLUMNS = ("backend", "placement", "precision", "card", "gib", "modelled_b
 STEPS = {"deepspeed": deepspeed.step, "gluon": gluon.step}
 BATCH = 128
 LOWERED = 2  # bytes of bfloat16
-GLUON_MICRO_BATCHES = 8  # in all, of a large batch
-AHEAD = 2  # steps whose images lie on the device beside those of the one in use
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Placed:
         grid, stages = Grid.parse(self.placement), self.stages()
         count = 1
         if len(stages) > 1:
-            count = OF_EACH_STAGE * len(stages) if self.backend == "deepspeed" else GLUON_MICRO_BATCHES
+            count = OF_EACH_STAGE * len(stages) if self.backend == "deepspeed" else MOST_MICRO_BATCHES
         found = []
         for place, layers in enumerate(stages):
             part = Part(

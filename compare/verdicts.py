@@ -301,7 +301,7 @@ def _days(evidence: Evidence, claim: Claim) -> Finding:
 def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
     """A core stands for a GPU: the two columns on two of them beside the half net on one.
 
-    Where columns take turns, as MXNet's do on a processor, each has both cores, which comes to the same.
+    Where columns take turns, as MXNet's do on a processor, each has both cores, which comes close to the same.
     """
     text: dict[str, str] = {}
     faster: dict[str, bool | None] = {}

@@ -11,9 +11,8 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl.network import Slice
-from protocol.experiment import Experiment
+from protocol.experiment import AHEAD, Experiment
 
-AHEAD = 2  # steps prepared beyond the one in use
 Micro = tuple[torch.Tensor | None, torch.Tensor]
 
 

@@ -12,8 +12,8 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.pipe import schedule
 from torch.profiler import ProfilerActivity, profile
 
-from deepspeed_impl.feed import AHEAD
 from deepspeed_impl.session import Session
+from protocol.experiment import AHEAD
 from protocol.ledger.deepspeed import step
 from protocol.ledger.memory import Part
 from protocol.ledger.rows import resident, rows
@@ -30,12 +30,11 @@ DOING = {
     schedule.SendGrad: "send",
     schedule.RecvGrad: "receive",
 }
-COMPUTE, EXCHANGE = "compute", "communication and bubble"
 PHASES = {
-    **dict.fromkeys(("forward", "backward", "update"), COMPUTE),
+    **dict.fromkeys(("forward", "backward", "update"), "compute"),
     "data": "data",
     # A stage that has nothing to do yet waits in these, so they hold communication and bubble together.
-    **dict.fromkeys(("send", "receive"), EXCHANGE),
+    **dict.fromkeys(("send", "receive"), "communication and bubble"),
 }
 
 

@@ -11,6 +11,7 @@ import mxnet as mx
 from gluon_impl import feed, measure
 from gluon_impl.session import open_session
 from gluon_impl.train import train_step
+from protocol.experiment import AHEAD
 from protocol.request import Request
 from protocol.run import Run, bench_length, claimed
 
@@ -22,13 +23,13 @@ def bench(request: Request) -> None:
     measure.start()
     session = open_session(request, "bench")
     experiment = session.experiment
-    length = bench_length(experiment, WARM_UP + feed.AHEAD, request.steps)
+    length = bench_length(experiment, WARM_UP + AHEAD, request.steps)
     with claimed(request.out):
         run = Run(request.out, session.record)
         with run.recorded():
             steps = range(WARM_UP + length)
             # Those prepared ahead at the last step count as at any other.
-            batches = feed.training_batches(experiment, session.network, range(len(steps) + feed.AHEAD))
+            batches = feed.training_batches(experiment, session.network, range(len(steps) + AHEAD))
             rows: list[dict[str, Any]] = []
             for step in steps:
                 if step == WARM_UP:

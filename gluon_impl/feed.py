@@ -9,9 +9,7 @@ import numpy as np
 
 from gluon_impl.network import AlexNet
 from protocol import dropout
-from protocol.experiment import Experiment
-
-AHEAD = 2  # batches prepared beyond the one in use
+from protocol.experiment import AHEAD, Experiment
 
 
 @dataclass(frozen=True)

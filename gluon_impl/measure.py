@@ -9,8 +9,8 @@ import mxnet as mx
 import psutil
 from mxnet import profiler
 
-from gluon_impl.feed import AHEAD
 from gluon_impl.session import Session, context_name
+from protocol.experiment import AHEAD
 from protocol.ledger.gluon import step
 from protocol.ledger.memory import Part
 from protocol.ledger.rows import beside, resident, rows
@@ -67,7 +67,7 @@ def memory(session: Session, peak: dict[mx.Context, int], rest: dict[mx.Context,
             images,
             columns=share.count,
             micro_batches=network.micro_batches,
-            # CPU contexts take turns, so one micro-batch is under way at a time; see the package's first lines.
+            # CPU contexts take turns, so one micro-batch is under way at a time.
             in_flight=1 if context.device_type == "cpu" else min(network.micro_batches, len(network.contexts) - number),
             waiting=1 + AHEAD,
         )

@@ -220,7 +220,8 @@ class AlexNet(gluon.Block):
     def close(self) -> None:
         """Let every segment run as one compiled graph.
 
-        Its arrays are planned anew in each step: held from step to step (``static_alloc``), they take twice the memory.
+        Its arrays are planned anew in each step: held from step to step (``static_alloc``), each graph would keep room
+        for its gradients while the others compute theirs.
         """
         self.hybridize()
 

@@ -5,13 +5,13 @@ import mxnet as mx
 from gluon_impl.network import Share, Shares, columns_on
 from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
-from protocol.cuts import cut_evenly
+from protocol.cuts import MOST_MICRO_BATCHES, cut_evenly
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
 from protocol.request import Request
 
-SMALLEST_MICRO_BATCH, MOST_MICRO_BATCHES = 4, 8
+SMALLEST_MICRO_BATCH = 4
 
 
 def default_devices(grid: Grid) -> list[str]:

@@ -9,6 +9,7 @@ Item = TypeVar("Item")
 # Products of fewer images leave a processor idle most of the time, while it reads the weights.
 SMALLEST_MICRO_BATCH = 16
 OF_EACH_STAGE = 2  # micro-batches at the most: more would wait less for each other, but read the weights more often
+MOST_MICRO_BATCHES = 8  # of the Gluon backend's stages together
 
 
 def micro_batch(stages: int, batch: int) -> int:

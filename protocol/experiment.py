@@ -17,7 +17,8 @@ from protocol.datasets.store import Split, Store, open_store
 from protocol.errors import Misuse
 from protocol.weights import initial_weights
 
-FEED_STEPS = 32
+AHEAD = 2  # steps whose images are prepared beyond the one in use
+FEED_STEPS = 32  # that the speed of preparing them is taken from
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ def handler(verb: str) -> Callable[[Request], None]:
                 check_folders(verb, request, open_experiment(request.case, request.data, request.seed))
             getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
             launch.leave()
-            return
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)
         check_folders(verb, request, open_experiment(request.case, request.data, request.seed))

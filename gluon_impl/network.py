@@ -22,7 +22,7 @@ import numpy as np
 from mxnet import gluon
 from mxnet.gluon import nn
 
-from gluon_impl.response_norm import ResponseNorm
+from gluon_impl.response_norm import RectifiedNorm, ResponseNorm
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, Weighted
 
 
@@ -137,10 +137,28 @@ class Segment:
     shares: Sequence[Share]
     dropout: str | None = None
     crosses: bool = False
+    layers: list[Layer] = field(default_factory=list)
     blocks: list[nn.HybridSequential] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.blocks = [nn.HybridSequential() for _ in self.shares]
+    def compose(self, parts: Mapping[str, Sequence[gluon.HybridBlock]]) -> None:
+        """Make the blocks from ``parts``: by layer, each share's block."""
+        for index in range(len(self.shares)):
+            blocks = nn.HybridSequential()
+            for block in _joined([(layer, parts[layer.name][index]) for layer in self.layers]):
+                blocks.add(block)
+            self.blocks.append(blocks)
+
+
+def _joined(parts: Sequence[tuple[Layer, gluon.HybridBlock]]) -> list[gluon.HybridBlock]:
+    """The blocks of a run of layers; a ReLU and the norm that follows it become one."""
+    found: list[gluon.HybridBlock] = []
+    rectified = False
+    for layer, block in parts:
+        if rectified and isinstance(block, ResponseNorm):
+            block = RectifiedNorm(found.pop(), block)
+        found.append(block)
+        rectified = isinstance(layer, Activation) and layer.function == "relu" and isinstance(block, nn.Activation)
+    return found
 
 
 Shares = Mapping[str, Sequence[Share]]  # by layer, the shares that carry it out
@@ -195,14 +213,13 @@ class AlexNet(gluon.Block):
                 self.parts[layer.name] = [Dropped(layer) for _ in held]
                 segment = self._open(Segment(held, dropout=layer.name))
                 continue
-            if segment is None or segment.shares != held or (crosses and len(segment.blocks[0])):
+            if segment is None or segment.shares != held or (crosses and segment.layers):
                 segment = self._open(Segment(held))
             segment.crosses |= crosses
-            parts = [make(layer, share) for share in held]
-            for blocks, part in zip(segment.blocks, parts, strict=True):
-                blocks.add(part)
-            self.parts[layer.name] = parts
+            segment.layers.append(layer)
+            self.parts[layer.name] = [make(layer, share) for share in held]
         for number, segment in enumerate(self.segments):
+            segment.compose(self.parts)
             for index, blocks in enumerate(segment.blocks):
                 self.register_child(blocks, f"segment{number}_{index}")
         self.close()

@@ -2,6 +2,9 @@
 //
 //     b_i = a_i / d_i^beta,  d_i = k + alpha * sum of a_j^2 over the maps j within size/2 of i, in i's group of maps
 //
+// Where it rectifies, a is the ReLU of what it reads: as a layer of its own the ReLU would read and write every value
+// once more in each direction.
+//
 // MXNet's own LRN falls back to a reference kernel in its backward pass and cannot do float64. Here each thread
 // takes a strip of pixels of one image through all maps of a group, so every value is read from cache:
 //
@@ -26,14 +29,21 @@ constexpr int64_t STRIP = 256;  // pixels: all maps of a column, 48 to 128, then
 struct Norm {
   int64_t reach, groups;
   double alpha, beta, k;
+  bool rectifies;
 
   explicit Norm(const Attributes& attributes)
       : reach(std::stoll(attributes.at("size")) / 2),
         groups(std::stoll(attributes.at("groups"))),
         alpha(std::stod(attributes.at("alpha"))),
         beta(std::stod(attributes.at("beta"))),
-        k(std::stod(attributes.at("k"))) {}
+        k(std::stod(attributes.at("k"))),
+        rectifies(attributes.at("rectifies") == "1") {}
 };
+
+template <bool RECTIFIES, typename T>
+inline T activation(T x) {
+  return RECTIFIES ? std::max(x, T(0)) : x;
+}
 
 // d^-beta. The paper's beta of 3/4 needs two square roots instead of a power.
 template <typename T>
@@ -48,14 +58,17 @@ inline void powers(const T* d, T* out, int64_t count, double beta) {
   }
 }
 
-// d for one strip of map i: `a` points at the strip of the group's first map, `plane` pixels further is the next map.
-template <typename T>
-inline void denominators(const T* a, int64_t plane, int64_t maps, int64_t i, int64_t count, const Norm& norm, T* d) {
+// d for one strip of map i: `x` points at the strip of the group's first map, `plane` pixels further is the next map.
+template <bool RECTIFIES, typename T>
+inline void denominators(const T* x, int64_t plane, int64_t maps, int64_t i, int64_t count, const Norm& norm, T* d) {
   std::fill(d, d + count, T(0));
   const int64_t last = std::min(maps - 1, i + norm.reach);
   for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j) {
-    const T* row = a + j * plane;
-    for (int64_t p = 0; p < count; ++p) d[p] += row[p] * row[p];
+    const T* row = x + j * plane;
+    for (int64_t p = 0; p < count; ++p) {
+      const T a = activation<RECTIFIES>(row[p]);
+      d[p] += a * a;
+    }
   }
   for (int64_t p = 0; p < count; ++p) d[p] = T(norm.k) + T(norm.alpha) * d[p];
 }
@@ -75,34 +88,35 @@ void each_strip(const std::vector<int64_t>& shape, int64_t groups, Work work) {
   }
 }
 
-template <typename T>
-void forward(const T* a, T* b, const std::vector<int64_t>& shape, const Norm& norm) {
+template <bool RECTIFIES, typename T>
+void forward(const T* x, T* b, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
     T d[STRIP], scale[STRIP];
     for (int64_t i = 0; i < maps; ++i) {
-      denominators(a + offset, plane, maps, i, count, norm, d);
+      denominators<RECTIFIES>(x + offset, plane, maps, i, count, norm, d);
       powers(d, scale, count, norm.beta);
-      const T* in = a + offset + i * plane;
+      const T* in = x + offset + i * plane;
       T* out = b + offset + i * plane;
-      for (int64_t p = 0; p < count; ++p) out[p] = in[p] * scale[p];
+      for (int64_t p = 0; p < count; ++p) out[p] = activation<RECTIFIES>(in[p]) * scale[p];
     }
   });
 }
 
-// da_i = g_i d_i^-beta - 2 alpha beta a_i * sum over j within reach of i of g_j a_j d_j^(-beta-1)
-template <typename T>
-void backward(const T* g, const T* a, T* da, const std::vector<int64_t>& shape, const Norm& norm) {
+// da_i = g_i d_i^-beta - 2 alpha beta a_i * sum over j within reach of i of g_j a_j d_j^(-beta-1), and dx_i = da_i
+// where x_i passed.
+template <bool RECTIFIES, typename T>
+void backward(const T* g, const T* x, T* dx, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
     std::vector<T> shared(maps * STRIP);
     T d[STRIP], scale[STRIP], sum[STRIP];
     for (int64_t i = 0; i < maps; ++i) {
-      denominators(a + offset, plane, maps, i, count, norm, d);
+      denominators<RECTIFIES>(x + offset, plane, maps, i, count, norm, d);
       powers(d, scale, count, norm.beta);
       const int64_t at = offset + i * plane;
       T* mine = shared.data() + i * STRIP;
       for (int64_t p = 0; p < count; ++p) {
-        mine[p] = g[at + p] * a[at + p] * scale[p] / d[p];
-        da[at + p] = g[at + p] * scale[p];
+        dx[at + p] = g[at + p] * scale[p];
+        mine[p] = dx[at + p] * activation<RECTIFIES>(x[at + p]) / d[p];
       }
     }
     const T factor = T(2 * norm.alpha * norm.beta);
@@ -112,19 +126,34 @@ void backward(const T* g, const T* a, T* da, const std::vector<int64_t>& shape, 
       for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j)
         for (int64_t p = 0; p < count; ++p) sum[p] += shared[j * STRIP + p];
       const int64_t at = offset + i * plane;
-      for (int64_t p = 0; p < count; ++p) da[at + p] -= factor * a[at + p] * sum[p];
+      for (int64_t p = 0; p < count; ++p) {
+        const T da = dx[at + p] - factor * x[at + p] * sum[p];
+        dx[at + p] = RECTIFIES && !(x[at + p] > 0) ? T(0) : da;
+      }
     }
   });
+}
+
+template <typename T>
+void forward(MXTensor& x, MXTensor& b, const Norm& norm) {
+  const auto run = norm.rectifies ? forward<true, T> : forward<false, T>;
+  run(x.data<T>(), b.data<T>(), x.shape, norm);
+}
+
+template <typename T>
+void backward(MXTensor& g, MXTensor& x, MXTensor& dx, const Norm& norm) {
+  const auto run = norm.rectifies ? backward<true, T> : backward<false, T>;
+  run(g.data<T>(), x.data<T>(), dx.data<T>(), x.shape, norm);
 }
 
 MXReturnValue run_forward(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                           const OpResource&) {
   const Norm norm(attributes);
-  MXTensor &a = inputs->at(0), &b = outputs->at(0);
-  if (a.dtype == kFloat64)
-    forward(a.data<double>(), b.data<double>(), a.shape, norm);
+  MXTensor &x = inputs->at(0), &b = outputs->at(0);
+  if (x.dtype == kFloat64)
+    forward<double>(x, b, norm);
   else
-    forward(a.data<float>(), b.data<float>(), a.shape, norm);
+    forward<float>(x, b, norm);
   return MX_SUCCESS;
 }
 
@@ -132,16 +161,16 @@ MXReturnValue run_forward(const Attributes& attributes, std::vector<MXTensor>* i
 MXReturnValue run_backward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                            std::vector<MXTensor>* outputs, const OpResource&) {
   const Norm norm(attributes);
-  MXTensor &g = inputs->at(0), &a = inputs->at(1), &da = outputs->at(0);
-  if (a.dtype == kFloat64)
-    backward(g.data<double>(), a.data<double>(), da.data<double>(), a.shape, norm);
+  MXTensor &g = inputs->at(0), &x = inputs->at(1), &dx = outputs->at(0);
+  if (x.dtype == kFloat64)
+    backward<double>(g, x, dx, norm);
   else
-    backward(g.data<float>(), a.data<float>(), da.data<float>(), a.shape, norm);
+    backward<float>(g, x, dx, norm);
   return MX_SUCCESS;
 }
 
 MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
-  for (const char* name : {"size", "groups", "alpha", "beta", "k"}) {
+  for (const char* name : {"size", "groups", "alpha", "beta", "k", "rectifies"}) {
     if (!attributes.count(name)) {
       MX_ERROR_MSG << "response_norm needs the attribute " << name;
       return MX_FAIL;

@@ -78,13 +78,40 @@ class ResponseNorm(gluon.HybridBlock):
         band = (distance <= self.scale.size // 2).astype(dtype)
         return np.tile(band, (self.groups, 1)).reshape(self.maps, run, 1, 1)
 
-    def hybrid_forward(self, F, x, window=None):
+    def carry_out(self, F, x, rectifies: bool):
+        """Our operator, after a ReLU of its own where it ``rectifies``."""
         scale = self.scale
+        return F.response_norm(
+            x,
+            size=scale.size,
+            groups=self.groups,
+            alpha=scale.sum_scale,
+            beta=scale.beta,
+            k=scale.k,
+            rectifies=int(rectifies),
+        )
+
+    def hybrid_forward(self, F, x, window=None):
         if self.compiled:
-            return F.response_norm(
-                x, size=scale.size, groups=self.groups, alpha=scale.sum_scale, beta=scale.beta, k=scale.k
-            )
+            return self.carry_out(F, x, rectifies=False)
+        scale = self.scale
         total = F.Convolution(
             F.square(x), window, kernel=(1, 1), num_filter=self.maps, num_group=self.groups, no_bias=True
         )
         return x * (scale.k + scale.sum_scale * total) ** -scale.beta
+
+
+class RectifiedNorm(gluon.HybridBlock):
+    """A ReLU and the response norm that follows it, in a compiled graph as one operator where it can be.
+
+    (batch, maps, rows, columns) -> the same shape.
+    """
+
+    def __init__(self, relu: gluon.nn.Activation, norm: ResponseNorm) -> None:
+        super().__init__()
+        self.relu, self.norm = relu, norm
+
+    def hybrid_forward(self, F, x):
+        if F is mx.sym and self.norm.compiled:
+            return self.norm.carry_out(F, x, rectifies=True)
+        return self.norm(self.relu(x))

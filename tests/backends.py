@@ -173,15 +173,19 @@ def norm_layer(name: str) -> Norm:
     return Norm("norm", shape, shape, groups, replace(scale, window=window))
 
 
-def norm_question(name: str) -> tuple[Arrays, Arrays]:
-    """An input and an output gradient, and the oracle's output and input gradient for them."""
+def norm_question(name: str, rectified: bool = False) -> tuple[Arrays, Arrays]:
+    """An input and an output gradient, and the oracle's output and input gradient for them.
+
+    ``rectified``: the norm is that of the input's ReLU.
+    """
     layer, generator = norm_layer(name), np.random.default_rng(12)
     shape = (3, *layer.shape_in)
     given = {"x": generator.normal(0, 3, shape), "gradient": generator.normal(0, 1, shape)}
     # Rounded to float32, so that both precisions start from the same numbers.
     given = {key: value.astype(np.float32).astype(np.float64) for key, value in given.items()}
-    out, backward = carry_out(layer, given["x"], Pass({}))
-    return given, {"out": out, "by x": backward(given["gradient"])}
+    passed = given["x"] > 0 if rectified else np.ones(shape)
+    out, backward = carry_out(layer, given["x"] * passed, Pass({}))
+    return given, {"out": out, "by x": backward(given["gradient"]) * passed}
 
 
 # The rate falls between steps.

@@ -1,12 +1,15 @@
 """The response norm, by our compiled operator and composed of MXNet's, against the oracle's."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import autograd
+from mxnet import autograd, gluon
 
 from gluon_impl import response_norm
-from gluon_impl.response_norm import COMPILED, COMPOSED, ResponseNorm
+from gluon_impl.response_norm import COMPILED, COMPOSED, RectifiedNorm, ResponseNorm
+from protocol.reference import Arrays
 from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
 
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
@@ -27,6 +30,23 @@ def test_output_and_gradient(
     given, expected = norm_question(name)
     block = ResponseNorm(layer, layer.shape_in[0], layer.groups, mx.cpu(0), dtype)
     assert block.compiled == (carrier == COMPILED)
+    answer(block, given, expected, dtype, hybrid)
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", NORMS)
+def test_a_relu_before_it_is_part_of_its_operator_in_a_graph(name: str, dtype: str, hybrid: bool) -> None:
+    layer = norm_layer(name)
+    block = RectifiedNorm(
+        gluon.nn.Activation("relu"), ResponseNorm(layer, layer.shape_in[0], layer.groups, mx.cpu(0), dtype)
+    )
+    answer(block, *norm_question(name, rectified=True), dtype, hybrid)
+    operators = [node["op"] for node in json.loads(block(mx.sym.var("x")).tojson())["nodes"]]
+    assert operators == ["null", "response_norm"]
+
+
+def answer(block: gluon.HybridBlock, given: Arrays, expected: Arrays, dtype: str, hybrid: bool) -> None:
     block.initialize()
     block.cast(dtype)
     if hybrid:

@@ -35,6 +35,7 @@ SAMPLE_COLUMNS = (*WHO, "batch", "micro_batch", "stages", "threads", "repeat", "
 PHASE_COLUMNS = (*WHO, "repeat", "device", "phase", "step", "seconds")
 MEMORY_COLUMNS = (*WHO, "batch", "micro_batch", "device", "kind", "predicted_bytes", "measured_bytes", "method")
 TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds")
+LAYER_COLUMNS = (*WHO, "repeat", "layer", "seconds")
 FEED_COLUMNS = ("backend", "repeat", "images_per_second")
 LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
 
@@ -168,6 +169,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     phases: Rows = []
     memory: Rows = []
     timeline: Rows = []
+    layers: Rows = []
     limits: Rows = []
     feeds: Rows = []
     done = 0
@@ -189,6 +191,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                 samples += own
                 if contender.placement and contender in left:
                     phases += _phases(contender, repeat, out)
+                    layers += _rows(contender, out / "layers.csv", own[0], LAYER_COLUMNS)
                 if contender.placement and repeat == 0:
                     memory += _rows(contender, out / "memory.csv", own[0], MEMORY_COLUMNS)
                     timeline += _rows(contender, out / "timeline.csv", own[0], TIMELINE_COLUMNS)
@@ -200,6 +203,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
             write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
             write_table(target / "memory.csv", MEMORY_COLUMNS, memory)
             write_table(target / "timeline.csv", TIMELINE_COLUMNS, timeline)
+            write_table(target / "layer_samples.csv", LAYER_COLUMNS, layers)
             write_table(target / "feed.csv", FEED_COLUMNS, feeds)
             write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
 
@@ -216,7 +220,7 @@ def _rows(contender: Contender, path: Path, sample: dict[str, Any], columns: tup
         return []
     batch, micro = sample["batch"], sample["micro_batch"]
     count = batch // Grid.parse(contender.placement).replicas // micro
-    where = {**contender.who, "batch": batch, "micro_batch": micro, "micro_batches": count}
+    where = {**contender.who, "repeat": sample["repeat"], "batch": batch, "micro_batch": micro, "micro_batches": count}
     table = pd.read_csv(path)
     found = [{**where, **row} for row in table.astype(object).where(table.notna(), None).to_dict("records")]
     return [{name: row[name] for name in columns} for row in found]

@@ -198,7 +198,8 @@ def sentence(table: pd.DataFrame) -> str:
     out = table[table["role"] == "held out"]["off"].abs()
     fitted = table[table["role"] == "fitted"]["off"].abs()
     return (
-        f"A model of three constants a backend, fitted on {len(fitted)} medians, predicts the {len(out)} that were "
-        f"held out (placements {' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
+        f"A model of three constants a backend, none better than what the machine was measured to do, fitted on "
+        f"{len(fitted)} medians, predicts the {len(out)} that were held out (placements "
+        f"{' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
         f"within {out.median():.0%} in the median, {out.max():.0%} at the most."
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from compare import capacity, forecast, pipeline, step_model
+from compare import capacity, forecast, layer_times, pipeline, step_model
 from compare.bench import BASELINE, PEERS
 from compare.plots import DPI, PALETTE
 from compare.scaling import days
@@ -131,6 +131,7 @@ def sentences(folder: Path) -> list[str]:
             f"{backend} in {precision} is fastest in placement {placement}, {own['images_per_second'].iloc[0]:.0f} "
             f"images/s, {own['fraction_of_limit'].iloc[0]:.0%} of what matrix products alone allow: {ratios}."
         )
+    found += layer_times.sentences(pd.read_csv(folder / "layers.csv"))
     found += pipeline.sentences(pd.read_csv(folder / "pipeline.csv"))
     found += [_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
     return [*found, step_model.sentence(pd.read_csv(folder / "step_model.csv"))]
@@ -171,6 +172,9 @@ def write(folder: Path) -> None:
     found = rows(samples, limits)
     write_table(folder / "throughput.csv", COLUMNS, found)
     write_table(folder / "roofline.csv", ROOF_COLUMNS, roofline(limits, found[0]["batch"]))
+    layers = layer_times.rows(pd.read_csv(folder / "layer_samples.csv"), pd.read_csv(folder / "roofline.csv"))
+    write_table(folder / "layers.csv", layer_times.COLUMNS, layers)
+    layer_times.draw(pd.DataFrame(layers), folder / "layers.png")
     write_table(folder / "phases.csv", PHASE_COLUMNS, phases(pd.read_csv(folder / "phase_samples.csv")))
     timeline = pd.read_csv(folder / "timeline.csv")
     write_table(folder / "pipeline.csv", pipeline.COLUMNS, pipeline.rows(timeline))

@@ -313,6 +313,8 @@ def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
             faster[backend] = True if low > high_half else False if high < low_half else None
     busier, half = busiest_column_train_flops(TWO_COLUMN) / 1e9, train_flops(HALF) / 1e9
     reason = f"operations an image: {busier:.3f} GFLOP in the busier column, {half:.3f} in the half net"
+    if "gluon" in faster:
+        reason += "; MXNet's columns take turns on a processor, so each has both cores"
     if len(faster) < 2:
         reason += "; only one backend carries out columns"
     if len(faster) < 2 or None in faster.values():

@@ -13,22 +13,30 @@ import torch.distributed
 
 from deepspeed_impl import feed, measure
 from deepspeed_impl.session import Session, open_session
+from deepspeed_impl.stopwatch import layer_seconds
 from deepspeed_impl.train import train_step
 from protocol.request import Request
 from protocol.run import Run, bench_length, claimed
 
-WARM_UP = 2  # steps
+WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
 def bench(request: Request) -> None:
-    """Train for a few steps; write ``memory.csv`` and ``timings.csv``."""
+    """Train for a few steps; write ``memory.csv``, ``timings.csv`` and ``timeline.csv``, on one device ``layers.csv``."""
     session = open_session(request, "bench")
     run = Run(request.out, session.record)
     with claimed(request.out) if session.keeps_record else nullcontext():
         with run.recorded() if session.keeps_record else nullcontext():
             memory, timings, timeline = _measure(session, request)
+            layers = _layers(session) if request.grid.devices == 1 else None
             if session.keeps_record:
-                run.finish_bench(memory, timings, timeline)
+                run.finish_bench(memory, timings, timeline, layers)
+
+
+def _layers(session: Session) -> dict[str, float]:
+    """Seconds of a step by layer, each carried out by itself."""
+    experiment = session.experiment
+    return layer_seconds(experiment.network, experiment.recipe, session.micro, session.dtype)
 
 
 Rows = list[dict[str, Any]]
@@ -67,10 +75,10 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
             if session.keeps_record:
                 rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
     batch = next(batches)
-    with measure.allocations() as peak:
+    with measure.allocations(session) as peak:
         train_step(session, batch, experiment.rate(last))
     gathered: list[Any] = [None] * dist.get_world_size()
-    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak.size), rows, timeline))
+    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak), rows, timeline))
     memory, timings, timelines = (list(chain.from_iterable(tables)) for tables in zip(*gathered, strict=True))
     first = min((row["start"] for row in timelines), default=0.0)
     return memory, timings, [{**row, "start": row["start"] - first} for row in timelines]

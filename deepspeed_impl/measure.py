@@ -76,15 +76,24 @@ class Clock:
 
 @dataclass
 class Peak:
+    """The most bytes that a step allocated, and those of its gradients when it used them."""
+
     size: int = 0
+    gradients: int = 0
 
 
 @contextmanager
-def allocations() -> Iterator[Peak]:
-    """Yield an object that holds, at the end of the block, the peak of what was allocated in it, in bytes."""
+def allocations(session: Session) -> Iterator[Peak]:
+    """Yield an object that holds, at the end of the block, what a step in it allocated."""
     peak = Peak()
+
+    def count(*_: Any) -> None:
+        peak.gradients = _bytes(value.grad for value in session.stage.parameters() if value.grad is not None)
+
+    hook = session.optimizer.register_step_pre_hook(count)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield peak
+    hook.remove()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     current = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -92,8 +101,8 @@ def allocations() -> Iterator[Peak]:
         peak.size = max(peak.size, current)
 
 
-def memory(session: Session, device: str, peak: int) -> list[dict[str, Any]]:
-    """This rank's rows of ``memory.csv``; ``peak`` is what one step allocated at its highest."""
+def memory(session: Session, device: str, peak: Peak) -> list[dict[str, Any]]:
+    """This rank's rows of ``memory.csv``; ``peak``: of one step."""
     engine, micro = session.engine, session.micro
     part = Part(
         session.experiment.network,
@@ -110,9 +119,9 @@ def memory(session: Session, device: str, peak: int) -> list[dict[str, Any]]:
     )
     parameters = _bytes(session.stage.canonical().values())
     velocities = sum(value.nbytes for value in session.optimizer.velocities().values())
-    held = {"parameters": parameters, "gradients": parameters, "momentum": velocities}
+    held = {"parameters": parameters, "gradients": peak.gradients, "momentum": velocities}
     starts_with = parameters + velocities + _bytes(_received(engine))
-    found = rows(device, step(part), held, starts_with + peak, METHOD)
+    found = rows(device, step(part), held, starts_with + peak.size, METHOD)
     return [*found, resident(device, psutil.Process().memory_info().rss)]
 
 

@@ -206,25 +206,25 @@ class Stage(nn.Sequential):
     def __init__(self, layers: Sequence[Layer], micro: Slice, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
         self.layers, self.micro = {layer.name: layer for layer in layers}, micro
-        self.share, self.lowered = micro.share, micro.lowered
         self.ends_network = layers[-1].name == LAYERS[-1]
-        if self.share.count > 1:
+        if micro.share.count > 1:
             for layer in layers:
                 if isinstance(layer, Weighted) and layer.crosses:
-                    setattr(self, layer.name, nn.Sequential(Crossing(self.share), getattr(self, layer.name)))
+                    setattr(self, layer.name, nn.Sequential(Crossing(micro.share), getattr(self, layer.name)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return sent(self.carry_out(maps_last(x)))
 
     def carry_out(self, x: torch.Tensor) -> torch.Tensor:
         """The layers, in the layout of memory that suits them."""
-        with torch.autocast(x.device.type, self.lowered, enabled=self.lowered is not None):
+        lowered, share = self.micro.lowered, self.micro.share
+        with torch.autocast(x.device.type, lowered, enabled=lowered is not None):
             x = super().forward(x)
         if not self.ends_network:
             return x
         # The loss is computed in the precision of the weights.
         x = x.to(next(self.parameters()).dtype)
-        return all_logits(x, self.share) if self.share.count > 1 else x
+        return all_logits(x, share) if share.count > 1 else x
 
     def canonical(self) -> dict[str, nn.Parameter]:
         """Canonical name -> parameter, of the layers that this stage holds."""
@@ -242,7 +242,7 @@ class Stage(nn.Sequential):
             ValueError: a tensor does not fit.
         """
         for name, parameter in self.canonical().items():
-            part = self.share.part(tensors[name])
+            part = self.micro.share.part(tensors[name])
             if part.shape != parameter.shape:
                 raise ValueError(f"{name} of shape {part.shape} does not fit a module's {parameter.shape}")
             parameter.copy_(torch.from_numpy(part))

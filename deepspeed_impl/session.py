@@ -108,7 +108,7 @@ def open_session(
     if grid.stages > 1:
         # Where they are cut changes no bit, so it is measured.
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)
-        stages = cut_evenly(experiment.network.layers, seconds, grid.stages)
+        stages = cut_evenly(experiment.network.layers, list(seconds.values()), grid.stages)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
     module = PipelineModule(

@@ -17,11 +17,11 @@ from deepspeed_impl.share import maps_last
 from paper.architecture import Network
 from paper.recipe import Preset
 
-ROUNDS = 3
+ROUNDS = 6
 
 
-def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype) -> list[float]:
-    """Seconds that each layer adds to a step of ``micro.count`` micro-batches, the mean over all ranks.
+def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype) -> dict[str, float]:
+    """By layer, the seconds that it adds to a step of ``micro.count`` micro-batches, the mean over all ranks.
 
     All ranks measure all layers at the same time, as they will compute at the same time.
     """
@@ -39,7 +39,8 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
         found.append(seconds)
     mean = torch.tensor(found, dtype=torch.float64, device=device)
     dist.all_reduce(mean)
-    return (mean / dist.get_world_size()).tolist()
+    names = [layer.name for layer in network]
+    return dict(zip(names, (mean / dist.get_world_size()).tolist(), strict=True))
 
 
 def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
@@ -47,13 +48,14 @@ def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: in
     sent = torch.randn_like(stage.carry_out(values))
 
     def passes() -> None:
+        values.grad = None
         stage.carry_out(values).backward(sent)
 
     def step() -> list[float]:
         stage.zero_grad()
         return [*(_seconds(passes) for _ in range(count)), _seconds(stage.finish_gradients), _seconds(optimizer.step)]
 
-    # The first round compiles and chooses algorithms.
+    # The first round compiles and chooses algorithms, and in the next few the allocator settles.
     rounds = [step() for _ in range(ROUNDS)]
     return sum(min(same) for same in zip(*rounds, strict=True)), sent.requires_grad_()
 

@@ -9,17 +9,18 @@ from typing import Any
 import mxnet as mx
 
 from gluon_impl import feed, measure
-from gluon_impl.session import open_session
+from gluon_impl.session import Session, open_session
+from gluon_impl.stopwatch import layer_seconds
 from gluon_impl.train import train_step
 from protocol.experiment import AHEAD
 from protocol.request import Request
 from protocol.run import Run, bench_length, claimed
 
-WARM_UP = 2  # steps
+WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
 def bench(request: Request) -> None:
-    """Train for a few steps; write ``memory.csv`` and ``timings.csv``."""
+    """Train for a few steps; write ``memory.csv``, ``timings.csv``, and on one device ``layers.csv``."""
     measure.start()
     session = open_session(request, "bench")
     experiment = session.experiment
@@ -46,4 +47,11 @@ def bench(request: Request) -> None:
             peak = measure.peaks(session)
             batches.close()
             del batch
-            run.finish_bench(measure.memory(session, peak, measure.at_rest(session)), rows)
+            memory = measure.memory(session, peak, measure.at_rest(session))
+            run.finish_bench(memory, rows, layers=_layers(session) if request.grid.devices == 1 else None)
+
+
+def _layers(session: Session) -> dict[str, float]:
+    """Seconds of a step by layer, each carried out by itself."""
+    table, dtype = session.network.table, session.network.dtype
+    return layer_seconds(table, session.network.contexts[0], dtype, session.record.case["batch"], micro_batches=1)

@@ -144,21 +144,23 @@ class Segment:
         """Make the blocks from ``parts``: by layer, each share's block."""
         for index in range(len(self.shares)):
             blocks = nn.HybridSequential()
-            for block in _joined([(layer, parts[layer.name][index]) for layer in self.layers]):
+            for _, block in joined([(layer, parts[layer.name][index]) for layer in self.layers]):
                 blocks.add(block)
             self.blocks.append(blocks)
 
 
-def _joined(parts: Sequence[tuple[Layer, gluon.HybridBlock]]) -> list[gluon.HybridBlock]:
-    """The blocks of a run of layers; a ReLU and the norm that follows it become one."""
-    found: list[gluon.HybridBlock] = []
-    rectified = False
+def joined(parts: Sequence[tuple[Layer, gluon.HybridBlock]]) -> list[tuple[Layer, gluon.HybridBlock]]:
+    """A run of layers, each with its block, but a ReLU, whose block becomes one with that of the norm after it."""
+    found: list[tuple[Layer, gluon.HybridBlock]] = []
     for layer, block in parts:
-        if rectified and isinstance(block, ResponseNorm):
-            block = RectifiedNorm(found.pop(), block)
-        found.append(block)
-        rectified = isinstance(layer, Activation) and layer.function == "relu" and isinstance(block, nn.Activation)
+        if found and isinstance(block, ResponseNorm) and _is_relu(*found[-1]):
+            block = RectifiedNorm(found.pop()[1], block)
+        found.append((layer, block))
     return found
+
+
+def _is_relu(layer: Layer, block: gluon.HybridBlock) -> bool:
+    return isinstance(layer, Activation) and layer.function == "relu" and isinstance(block, nn.Activation)
 
 
 Shares = Mapping[str, Sequence[Share]]  # by layer, the shares that carry it out

@@ -36,7 +36,9 @@ def contexts(grid: Grid, devices: list[str]) -> list[mx.Context]:
     return found
 
 
-def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int) -> Shares:
+def shares(
+    grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int, micro_batches: int
+) -> Shares:
     """Which share of each layer each of ``contexts`` holds; stages are cut where the measured work is most even.
 
     Raises:
@@ -48,8 +50,8 @@ def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, m
     if grid.stages > 1:
         if grid.stages > len(table.layers):
             raise ValueError(f"a network of {len(table.layers)} layers cannot be cut into {grid.stages} stages")
-        seconds = layer_seconds(table, contexts[0], dtype, micro_batch)
-        stages = zip(contexts, cut_evenly(table.layers, seconds, grid.stages), strict=True)
+        seconds = layer_seconds(table, contexts[0], dtype, micro_batch, micro_batches)
+        stages = zip(contexts, cut_evenly(table.layers, list(seconds.values()), grid.stages), strict=True)
         return {layer.name: [Share(0, 1, context, dtype)] for context, layers in stages for layer in layers}
     return columns_on(table, contexts, dtype)
 

@@ -36,11 +36,11 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
         raise Misuse("the gluon backend computes in fp32 and fp64; the deepspeed backend has bf16")
     devices = list(request.devices) or placement.default_devices(request.grid)
     contexts = placement.contexts(request.grid, devices)
-    size = placement.part_size(request)
+    size, count = placement.part_size(request), placement.micro_batches(request)
     experiment = open_experiment(request.case, request.data, request.seed)
     try:
-        shares = placement.shares(request.grid, experiment.network, contexts, request.dtype, size)
-        network = AlexNet(experiment.network, contexts, request.dtype, make, shares, placement.micro_batches(request))
+        shares = placement.shares(request.grid, experiment.network, contexts, request.dtype, size, count)
+        network = AlexNet(experiment.network, contexts, request.dtype, make, shares, count)
     except ValueError as error:
         raise Misuse(str(error)) from None
     network.load(experiment.weights())

@@ -153,6 +153,7 @@ STEP_COLUMNS = ("step", "epoch", "loss", "rate", "images_per_second", "error")
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_error", "validation_loss", "top1_error", "top5_error", "views")
 MEMORY_COLUMNS = ("device", "kind", "predicted_bytes", "measured_bytes", "method")
 TIMING_COLUMNS = ("step", "device", "phase", "seconds")
+LAYER_COLUMNS = ("layer", "seconds")
 TIMELINE_COLUMNS = ("device", "doing", "start", "seconds")
 
 

@@ -18,6 +18,7 @@ from protocol.experiment import Experiment, open_experiment
 from protocol.probe import Reading
 from protocol.record import (
     EPOCH_COLUMNS,
+    LAYER_COLUMNS,
     MEMORY_COLUMNS,
     STEP_COLUMNS,
     TIMELINE_COLUMNS,
@@ -147,17 +148,24 @@ class Run:
         self.end("finished")
 
     def finish_bench(
-        self, memory: list[dict[str, Any]], rows: list[dict[str, Any]], timeline: list[dict[str, Any]] | None = None
+        self,
+        memory: list[dict[str, Any]],
+        rows: list[dict[str, Any]],
+        timeline: list[dict[str, Any]] | None = None,
+        layers: dict[str, float] | None = None,
     ) -> None:
         """Keep a bench run's memory and timing samples; ``images_per_second`` is the median step's.
 
-        ``timeline``: who did what when in the last step.
+        ``timeline``: who did what when in the last step. ``layers``: seconds of a step by layer.
         """
         self.timings = rows
         write_table(self.folder / "memory.csv", MEMORY_COLUMNS, memory)
         write_table(self.folder / "timings.csv", TIMING_COLUMNS, rows)
         if timeline:
             write_table(self.folder / "timeline.csv", TIMELINE_COLUMNS, timeline)
+        if layers:
+            own = [{"layer": name, "seconds": seconds} for name, seconds in layers.items()]
+            write_table(self.folder / "layers.csv", LAYER_COLUMNS, own)
         steps = sorted(row["seconds"] for row in rows if row["phase"] == "step")
         self.record.result["images_per_second"] = self.record.case["batch"] / median(steps)
         self.end("finished")

@@ -49,6 +49,18 @@ MEMORY = [
     {"device": "cpu:1", "kind": "total", "predicted_bytes": 99, "measured_bytes": 100, "method": ""},
     {"device": "cpu:1", "kind": "activations", "predicted_bytes": 9, "measured_bytes": 90, "method": ""},
 ]
+LAYERS = [
+    {"backend": backend, **WHO, "placement": "single", "repeat": repeat, "layer": layer, "seconds": seconds}
+    for backend in ("gluon", "deepspeed")
+    for repeat, factor in enumerate((1.0, 3.0, 2.0))
+    for layer, seconds in (
+        ("conv1", 0.1 * factor),
+        ("relu1", 0.0),
+        ("norm1", 0.05 * factor),
+        ("fc6", 0.1 * factor),
+        ("pool5", 0.0),
+    )
+]
 LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9} for repeat in range(3)]
 
 
@@ -63,6 +75,7 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "timeline.csv", bench.TIMELINE_COLUMNS, [{**who, "micro_batches": 4, **row} for row in TIMELINE]
     )
     kept = [{**who, "batch": 128, "micro_batch": 32, **row} for row in MEMORY]
+    write_table(tmp_path / "layer_samples.csv", bench.LAYER_COLUMNS, LAYERS)
     write_table(tmp_path / "memory.csv", bench.MEMORY_COLUMNS, kept)
     feeds = [{"backend": "gluon", "repeat": 0, "images_per_second": 5000.0}]
     write_table(tmp_path / "feed.csv", bench.FEED_COLUMNS, feeds)
@@ -90,6 +103,17 @@ def test_the_roofline_is_bound_by_what_is_slower(folder: Path) -> None:
     assert roofs["flops"].sum() == pytest.approx(128 * 4.1356e9, rel=1e-3)
     # Forward and the gradient by the weights: the image twice, 55 x 55 x 96 outputs twice; 34,848 weights seven times.
     assert roofs.loc["conv1", "bytes"] == 4 * (128 * 2 * (3 * 227 * 227 + 290_400) + 7 * 34_848)
+
+
+def test_a_layer_is_held_against_its_least_time(folder: Path) -> None:
+    layers = pd.read_csv(folder / "layers.csv").set_index(["backend", "layer"])
+    least = throughput.read(folder)[1].set_index("layer")["seconds"]
+    conv1 = layers.loc[("gluon", "conv1")]
+    assert conv1["seconds"] == pytest.approx(0.2)
+    assert conv1["times_least"] == pytest.approx(0.2 / least["conv1"])
+    # What is carried out in another layer's operator has no time of its own.
+    assert pd.isna(layers.loc[("gluon", "relu1"), "times_least"])
+    assert any("gluon: convolutions 40%" in line for line in throughput.sentences(folder))
 
 
 def test_phases_are_medians(folder: Path) -> None:

@@ -1,0 +1,63 @@
+"""What each layer takes of a step, measured by itself, beside the least that the machine's rates allow."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from compare.plots import DPI, PALETTE
+
+COLUMNS = ("backend", "precision", "layer", "seconds", "least_seconds", "times_least")
+LEAST = "least (modelled)"
+KINDS = {
+    "convolutions": ("conv",),
+    "dense layers": ("fc",),
+    "norms, each with its ReLU where that is one operator": ("norm",),
+    "pooling": ("pool",),
+}
+
+
+def rows(samples: pd.DataFrame, roofs: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of ``layers.csv``: each layer's median over rounds; ``roofs``: the float32 roofline."""
+    found = samples.groupby(["backend", "precision", "layer"], sort=False)["seconds"].median().reset_index()
+    found["least_seconds"] = found["layer"].map(roofs.set_index("layer")["seconds"])
+    found.loc[found["precision"] != "fp32", "least_seconds"] = None
+    # What costs nothing by itself is carried out in another layer's operator.
+    found["times_least"] = (found["seconds"] / found["least_seconds"]).where(found["seconds"] > 0)
+    return found.astype(object).where(found.notna(), None)[list(COLUMNS)].to_dict("records")
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What each kind of layer takes of the time, and of its least time."""
+    found = []
+    for backend, own in table[table["precision"] == "fp32"].groupby("backend", sort=False):
+        parts = []
+        for kind, prefixes in KINDS.items():
+            chosen = own[own["layer"].str.startswith(prefixes)]
+            share = chosen["seconds"].sum() / own["seconds"].sum()
+            parts.append(f"{kind} {share:.0%}, {chosen['seconds'].sum() / chosen['least_seconds'].sum():.1f} times")
+        found.append(
+            f"Layer by layer on one device, of all layers' time and times the least (modelled), {backend}: "
+            f"{'; '.join(parts)}."
+        )
+    return found
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Milliseconds of a step by layer: the least, and each backend's."""
+    table = table[table["precision"] == "fp32"]
+    least = table.drop_duplicates("layer").assign(backend=LEAST, seconds=lambda own: own["least_seconds"])
+    shown = pd.concat([least, table])
+    shown["milliseconds"] = 1000 * shown["seconds"].astype(float)
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+        sns.barplot(
+            shown, x="layer", y="milliseconds", hue="backend", palette={LEAST: "0.75", **PALETTE}, ax=axes, width=0.85
+        )
+        axes.set(xlabel="", ylabel="ms of a step")
+        axes.tick_params(axis="x", rotation=60)
+        axes.legend(title="")
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)

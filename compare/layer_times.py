@@ -14,7 +14,7 @@ LEAST = "least (modelled)"
 KINDS = {
     "convolutions": ("conv",),
     "dense layers": ("fc",),
-    "norms, each with its ReLU where that is one operator": ("norm",),
+    "norms (with their ReLU where that is one operator)": ("norm",),
     "pooling": ("pool",),
 }
 
@@ -39,8 +39,8 @@ def sentences(table: pd.DataFrame) -> list[str]:
             share = chosen["seconds"].sum() / own["seconds"].sum()
             parts.append(f"{kind} {share:.0%}, {chosen['seconds'].sum() / chosen['least_seconds'].sum():.1f} times")
         found.append(
-            f"Layer by layer on one device, of all layers' time and times the least (modelled), {backend}: "
-            f"{'; '.join(parts)}."
+            f"{backend}, layer by layer on one device: share of the time, and times the least of the roofline "
+            f"(modelled): {'; '.join(parts)}."
         )
     return found
 

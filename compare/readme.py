@@ -63,6 +63,7 @@ def _bench(folder: Path) -> list[str]:
         f"![{title}]({folder.as_posix()}/{name}.png)"
         for name, title in (
             ("throughput", "Images a second of every placement and its peers"),
+            ("layers", "Each layer's part of a step, and the least that its operations and bytes allow"),
             ("timeline", "Who computed, sent and waited when in a pipeline's step"),
             ("forecast", "Days to train against devices, and what crossing costs"),
         )

@@ -22,7 +22,7 @@ WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
 def bench(request: Request) -> None:
-    """Train for a few steps; write ``memory.csv``, ``timings.csv`` and ``timeline.csv``, on one device ``layers.csv``."""
+    """Train for a few steps; write ``memory.csv``, ``timings.csv``, ``timeline.csv``; on one device ``layers.csv``."""
     session = open_session(request, "bench")
     run = Run(request.out, session.record)
     with claimed(request.out) if session.keeps_record else nullcontext():

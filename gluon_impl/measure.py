@@ -1,7 +1,6 @@
 """Bytes per context, from MXNet's own profiler, which must be on before the first array is made."""
 
 import json
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +21,8 @@ WORKSPACE = "mxnet.profiler, what the context still holds when a step's arrays a
 def start() -> None:
     """Switch the profiler on: call before any array is made."""
     profiler.set_config(
-        filename=os.devnull,  # what it writes when the process ends; its default is a file in the working directory
+        # No trace: whatever a name stands for is removed now, and written anew when the process ends.
+        filename="",
         profile_memory=True,
         aggregate_stats=True,
         profile_imperative=False,

@@ -1,7 +1,9 @@
 """A backend's command line, end to end, on a small store: the tests of both, written once."""
 
+import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import ClassVar
 
@@ -99,7 +101,11 @@ class TrainingTests:
     def test_bench_measures_every_device(self, folder: Path, data: Path, placement: str) -> None:
         out = folder / f"bench-{placement}"
         where = ("--placement", placement, "--steps", 2, "--data", data, "--out", out)
+        before = set(folder.iterdir())
         self.backend.call("bench", "--case", "tiny", *where, cwd=folder)
+        assert set(folder.iterdir()) == before | {out}
+        # A profiler that is told to write its trace there removes it first.
+        assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
         devices = read_record(out).devices
         memory = texts(out / "memory.csv")
         held = [row for row in memory if row["kind"] == "parameters"]

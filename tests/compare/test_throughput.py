@@ -113,7 +113,9 @@ def test_a_layer_is_held_against_its_least_time(folder: Path) -> None:
     assert conv1["times_least"] == pytest.approx(0.2 / least["conv1"])
     # What is carried out in another layer's operator has no time of its own.
     assert pd.isna(layers.loc[("gluon", "relu1"), "times_least"])
-    assert any("gluon: convolutions 40%" in line for line in throughput.sentences(folder))
+    assert any(
+        line.startswith("gluon, layer by layer") and "convolutions 40%" in line for line in throughput.sentences(folder)
+    )
 
 
 def test_phases_are_medians(folder: Path) -> None:

@@ -39,7 +39,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
             share = chosen["seconds"].sum() / own["seconds"].sum()
             parts.append(f"{kind} {share:.0%}, {chosen['seconds'].sum() / chosen['least_seconds'].sum():.1f} times")
         found.append(
-            f"{backend}, layer by layer on one device: share of the time, and times the least of the roofline "
+            f"{backend}, layer by layer on one device: share of the layers' time, and times the least of the roofline "
             f"(modelled): {'; '.join(parts)}."
         )
     return found

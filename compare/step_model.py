@@ -166,8 +166,8 @@ def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products:
 
     start = np.log([cores / products, cores / copies, 1.9])
     # Nothing is faster than what the machine was measured to do.
-    least = np.log([cores / products, cores / copies, 1.0])
-    return rates(least_squares(off, np.maximum(start, least + 0.01), bounds=(least, np.inf)).x)
+    least, most = np.log([cores / products, cores / copies, 1.0]), np.log([np.inf, np.inf, 2.0])
+    return rates(least_squares(off, np.maximum(start, least + 0.01), bounds=(least, most)).x)
 
 
 def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, Rates]]:

@@ -301,7 +301,7 @@ def _days(evidence: Evidence, claim: Claim) -> Finding:
 def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
     """A core stands for a GPU: the two columns on two of them beside the half net on one.
 
-    Where columns take turns, as MXNet's do on a processor, each has both cores, which comes close to the same.
+    Where columns take turns, as MXNet's do on a processor, each has all cores, which comes close to the same.
     """
     text: dict[str, str] = {}
     faster: dict[str, bool | None] = {}
@@ -314,7 +314,7 @@ def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
     busier, half = busiest_column_train_flops(TWO_COLUMN) / 1e9, train_flops(HALF) / 1e9
     reason = f"operations an image: {busier:.3f} GFLOP in the busier column, {half:.3f} in the half net"
     if "gluon" in faster:
-        reason += "; MXNet's columns take turns on a processor, so each has both cores"
+        reason += "; MXNet's columns take turns on a processor, so each has all cores"
     if len(faster) < 2:
         reason += "; only one backend carries out columns"
     if len(faster) < 2 or None in faster.values():

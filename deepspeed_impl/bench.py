@@ -75,10 +75,10 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
             if session.keeps_record:
                 rows.append({"step": step, "device": "all", "phase": "step", "seconds": ended - started})
     batch = next(batches)
-    with measure.allocations(session) as peak:
+    with measure.allocations(session) as allocated:
         train_step(session, batch, experiment.rate(last))
     gathered: list[Any] = [None] * dist.get_world_size()
-    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, peak), rows, timeline))
+    torch.distributed.all_gather_object(gathered, (measure.memory(session, device, allocated), rows, timeline))
     memory, timings, timelines = (list(chain.from_iterable(tables)) for tables in zip(*gathered, strict=True))
     first = min((row["start"] for row in timelines), default=0.0)
     return memory, timings, [{**row, "start": row["start"] - first} for row in timelines]

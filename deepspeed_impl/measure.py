@@ -75,34 +75,34 @@ class Clock:
 
 
 @dataclass
-class Peak:
-    """The most bytes that a step allocated, and those of its gradients when it used them."""
+class Allocated:
+    """Bytes of a step: the most that it had allocated at one time, and its gradients when the optimizer took them."""
 
-    size: int = 0
+    peak: int = 0
     gradients: int = 0
 
 
 @contextmanager
-def allocations(session: Session) -> Iterator[Peak]:
+def allocations(session: Session) -> Iterator[Allocated]:
     """Yield an object that holds, at the end of the block, what a step in it allocated."""
-    peak = Peak()
+    allocated = Allocated()
 
-    def count(*_: Any) -> None:
-        peak.gradients = _bytes(value.grad for value in session.stage.parameters() if value.grad is not None)
+    def weigh(*_: Any) -> None:
+        allocated.gradients = _bytes(value.grad for value in session.stage.parameters() if value.grad is not None)
 
-    hook = session.optimizer.register_step_pre_hook(count)
+    hook = session.optimizer.register_step_pre_hook(weigh)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        yield peak
+        yield allocated
     hook.remove()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     current = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         current += event.nbytes()
-        peak.size = max(peak.size, current)
+        allocated.peak = max(allocated.peak, current)
 
 
-def memory(session: Session, device: str, peak: Peak) -> list[dict[str, Any]]:
-    """This rank's rows of ``memory.csv``; ``peak``: of one step."""
+def memory(session: Session, device: str, allocated: Allocated) -> list[dict[str, Any]]:
+    """This rank's rows of ``memory.csv``; ``allocated``: in one step."""
     engine, micro = session.engine, session.micro
     part = Part(
         session.experiment.network,
@@ -119,9 +119,9 @@ def memory(session: Session, device: str, peak: Peak) -> list[dict[str, Any]]:
     )
     parameters = _bytes(session.stage.canonical().values())
     velocities = sum(value.nbytes for value in session.optimizer.velocities().values())
-    held = {"parameters": parameters, "gradients": peak.gradients, "momentum": velocities}
+    held = {"parameters": parameters, "gradients": allocated.gradients, "momentum": velocities}
     starts_with = parameters + velocities + _bytes(_received(engine))
-    found = rows(device, step(part), held, starts_with + peak.size, METHOD)
+    found = rows(device, step(part), held, starts_with + allocated.peak, METHOD)
     return [*found, resident(device, psutil.Process().memory_info().rss)]
 
 

@@ -153,14 +153,12 @@ def joined(parts: Sequence[tuple[Layer, gluon.HybridBlock]]) -> list[tuple[Layer
     """A run of layers, each with its block, but a ReLU, whose block becomes one with that of the norm after it."""
     found: list[tuple[Layer, gluon.HybridBlock]] = []
     for layer, block in parts:
-        if found and isinstance(block, ResponseNorm) and _is_relu(*found[-1]):
-            block = RectifiedNorm(found.pop()[1], block)
+        before = found[-1][1] if found else None
+        if isinstance(block, ResponseNorm) and isinstance(before, nn.Activation) and before._act_type == "relu":
+            found.pop()
+            block = RectifiedNorm(before, block)
         found.append((layer, block))
     return found
-
-
-def _is_relu(layer: Layer, block: gluon.HybridBlock) -> bool:
-    return isinstance(layer, Activation) and layer.function == "relu" and isinstance(block, nn.Activation)
 
 
 Shares = Mapping[str, Sequence[Share]]  # by layer, the shares that carry it out

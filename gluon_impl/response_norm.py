@@ -102,9 +102,10 @@ class ResponseNorm(gluon.HybridBlock):
 
 
 class RectifiedNorm(gluon.HybridBlock):
-    """A ReLU and the response norm that follows it, in a compiled graph as one operator where it can be.
+    """A ReLU and the response norm that follows it: in a compiled graph one operator, on CPU.
 
-    (batch, maps, rows, columns) -> the same shape.
+    Run by themselves they stay two, so that the hooks of each see what it puts out. (batch, maps, rows, columns) -> the
+    same shape.
     """
 
     def __init__(self, relu: gluon.nn.Activation, norm: ResponseNorm) -> None:

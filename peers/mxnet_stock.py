@@ -9,7 +9,7 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-WARM_UP, BATCH, STEPS = 2, *map(int, sys.argv[1:])
+WARM_UP, BATCH, STEPS = 3, *map(int, sys.argv[1:])
 
 net = nn.HybridSequential()
 for maps, kernel, stride, pad, groups, normed, pooled in (

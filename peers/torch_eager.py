@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-WARM_UP = 2  # steps
+WARM_UP = 3  # steps
 
 
 def network() -> nn.Sequential:

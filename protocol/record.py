@@ -5,6 +5,8 @@ steps.csv                 step, epoch, loss, rate, images_per_second, error (sha
 epochs.csv                epoch, train_loss, train_error, validation_loss, top1_error, top5_error, views
 memory.csv                device, kind, predicted_bytes, measured_bytes, method
 timings.csv               step, device, phase, seconds: raw samples
+timeline.csv              device, doing, start, seconds, of one step
+layers.csv                layer, seconds of a step when it is carried out by itself
 predictions.safetensors   per test image: label, tile, and the rank its label got, by number of views
 features.safetensors      conv1's kernels
 weights.safetensors       every parameter, canonical names

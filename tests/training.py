@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from protocol.cases import find_case
 from protocol.record import read_record
 from tests.commands import (
     Backend,
@@ -114,6 +115,12 @@ class TrainingTests:
         seconds = [float(row["seconds"]) for row in texts(out / "timings.csv") if row["phase"] == "step"]
         assert len(seconds) == 2
         assert min(seconds) > 0
+        if placement == "single":
+            layers = {row["layer"]: float(row["seconds"]) for row in texts(out / "layers.csv")}
+            assert list(layers) == [layer.name for layer in find_case("tiny").network()]
+            assert min(layers[layer.name] for layer in find_case("tiny").network().weighted()) > 0
+        else:
+            assert not (out / "layers.csv").exists()
 
     def check_training_in(self, placement: str, folder: Path, data: Path) -> None:
         """A whole run in a placement of which there is no ``kind``."""

@@ -1,9 +1,9 @@
 """A step of the Gluon backend on paper: which arrays MXNet's autograd and its compiled graphs hold, and when.
 
 A run of layers between two crossings or dropouts is one compiled graph. Forward, each layer's output is an array of its
-own, but for a ReLU's, which overwrites what it reads. Backward, MXNet plans for the whole graph which gradients share a
-storage, and a storage is as large as the largest that it will hold. Checked against MXNet's own counters
-(``tests/gluon_impl/test_ledger.py``).
+own, but for a ReLU's, which overwrites what it reads or is part of the norm after it. Backward, MXNet plans for the
+whole graph which gradients share a storage, and a storage is as large as the largest that it will hold. Checked against
+MXNet's own counters (``tests/gluon_impl/test_ledger.py``).
 """
 
 from collections.abc import Sequence
@@ -43,8 +43,11 @@ def step(part: Part) -> Memory:
 
 
 def graphs(part: Part) -> list[list[Layer]]:
+    """Runs of layers; a ReLU before a norm is part of the norm's operator and leaves nothing."""
     found: list[list[Layer]] = []
-    for layer in part.layers:
+    for layer, following in zip(part.layers, [*part.layers[1:], None], strict=True):
+        if isinstance(layer, Activation) and isinstance(following, Norm):
+            continue
         crosses = isinstance(layer, Weighted) and layer.crosses
         if not found or crosses or isinstance(layer, Dropout) or isinstance(found[-1][0], Dropout):
             found.append([])

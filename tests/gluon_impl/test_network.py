@@ -1,14 +1,17 @@
 """The Gluon network against the oracle: logits, loss and every gradient, in every reading and placement."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import gluon
 
-from gluon_impl.network import AlexNet
-from paper.architecture import network
+from gluon_impl.network import AlexNet, Share, joined, make_block
+from paper.architecture import Activation, network
 from paper.recipe import PRESETS
 from protocol.cases import Case
-from tests.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, oracle, tiny, too_far
+from tests.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, norm_layer, oracle, tiny, too_far
 from tests.gluon_impl.answering import CONTEXTS, answer
 
 # Which readings each placement can carry out: caffe's norm spans the columns.
@@ -45,6 +48,27 @@ def test_every_variant_of_two_columns_agrees_with_the_oracle_on_two_contexts(var
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_ablation_agrees_with_the_oracle(ablation: str, placement: str) -> None:
     assert too_far(distances(tiny(ablation=ablation), placement, "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "order", "operators"),
+    [
+        ("relu", ("relu", "norm"), ["response_norm"]),
+        ("tanh", ("relu", "norm"), ["Activation", "response_norm"]),
+        ("relu", ("norm", "relu"), ["response_norm", "Activation"]),
+    ],
+)
+def test_only_a_relu_and_the_norm_after_it_become_one_operator(
+    function: str, order: tuple[str, str], operators: list[str]
+) -> None:
+    norm = norm_layer("paper")
+    layers = {"relu": Activation("relu", norm.shape_in, norm.shape_in, norm.groups, function), "norm": norm}
+    share = Share(0, 1, mx.cpu(0), "float32")
+    run = gluon.nn.HybridSequential()
+    for _, block in joined([(layers[name], make_block(layers[name], share)) for name in order]):
+        run.add(block)
+    nodes = json.loads(run(mx.sym.var("x")).tojson())["nodes"]
+    assert [node["op"] for node in nodes if node["op"] != "null"] == operators
 
 
 def test_without_masks_the_units_are_halved() -> None:

@@ -59,6 +59,11 @@ class Contender:
         return " ".join(filter(None, (self.name, self.placement, self.variant, self.precision, threads)))
 
     @property
+    def layered(self) -> bool:
+        """Whether its layers are timed by themselves too."""
+        return self.placement == "single" and self.variant == BASELINE and not self.threads
+
+    @property
     def who(self) -> dict[str, str]:
         return {
             "backend": self.name,
@@ -76,6 +81,7 @@ class Contender:
             command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
             command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
             command += ["--precision", self.precision, "--variant", self.variant]
+            command += ["--layers"] if self.layered else []
             environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
             _output([*command, "--data", str(data), "--out", str(out)], environment)
             record, timings = read_record(out), pd.read_csv(out / "timings.csv")

@@ -22,13 +22,13 @@ WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
 def bench(request: Request) -> None:
-    """Train for a few steps; write ``memory.csv``, ``timings.csv``, ``timeline.csv``; on one device ``layers.csv``."""
+    """Train for a few steps; write ``memory.csv``, ``timings.csv``, ``timeline.csv``, if asked for ``layers.csv``."""
     session = open_session(request, "bench")
     run = Run(request.out, session.record)
     with claimed(request.out) if session.keeps_record else nullcontext():
         with run.recorded() if session.keeps_record else nullcontext():
             memory, timings, timeline = _measure(session, request)
-            layers = _layers(session) if request.grid.devices == 1 else None
+            layers = _layers(session) if request.layers else None
             if session.keeps_record:
                 run.finish_bench(memory, timings, timeline, layers)
 
@@ -36,7 +36,7 @@ def bench(request: Request) -> None:
 def _layers(session: Session) -> dict[str, float]:
     """Seconds of a step by layer, each carried out by itself."""
     experiment = session.experiment
-    return layer_seconds(experiment.network, experiment.recipe, session.micro, session.dtype)
+    return layer_seconds(experiment.network, experiment.recipe, session.micro, session.dtype, rounds=6)
 
 
 Rows = list[dict[str, Any]]

@@ -17,10 +17,12 @@ from deepspeed_impl.share import maps_last
 from paper.architecture import Network
 from paper.recipe import Preset
 
-ROUNDS = 6
+ROUNDS = 3
 
 
-def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype) -> dict[str, float]:
+def layer_seconds(
+    network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype, rounds: int = ROUNDS
+) -> dict[str, float]:
     """By layer, the seconds that it adds to a step of ``micro.count`` micro-batches, the mean over all ranks.
 
     All ranks measure all layers at the same time, as they will compute at the same time.
@@ -35,7 +37,7 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
         for parameter in stage.parameters():
             torch.nn.init.normal_(parameter, std=0.01)
         stage.to(device, dtype)
-        seconds, values = _measured(stage, PaperSGD(stage.canonical(), recipe), values, micro.count)
+        seconds, values = _measured(stage, PaperSGD(stage.canonical(), recipe), values, micro.count, rounds)
         found.append(seconds)
     mean = torch.tensor(found, dtype=torch.float64, device=device)
     dist.all_reduce(mean)
@@ -43,7 +45,9 @@ def layer_seconds(network: Network, recipe: Preset, micro: Slice, dtype: torch.d
     return dict(zip(names, (mean / dist.get_world_size()).tolist(), strict=True))
 
 
-def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int) -> tuple[float, torch.Tensor]:
+def _measured(
+    stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int, rounds: int
+) -> tuple[float, torch.Tensor]:
     """A step's seconds, and other values of the shape that ``stage`` sends on."""
     sent = torch.randn_like(stage.carry_out(values))
 
@@ -56,8 +60,8 @@ def _measured(stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: in
         return [*(_seconds(passes) for _ in range(count)), _seconds(stage.finish_gradients), _seconds(optimizer.step)]
 
     # The first round compiles and chooses algorithms, and in the next few the allocator settles.
-    rounds = [step() for _ in range(ROUNDS)]
-    return sum(min(same) for same in zip(*rounds, strict=True)), sent.requires_grad_()
+    took = [step() for _ in range(rounds)]
+    return sum(min(same) for same in zip(*took, strict=True)), sent.requires_grad_()
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -20,7 +20,7 @@ WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
 def bench(request: Request) -> None:
-    """Train for a few steps; write ``memory.csv``, ``timings.csv``, and on one device ``layers.csv``."""
+    """Train for a few steps; write ``memory.csv``, ``timings.csv``, and ``layers.csv`` if it is asked for."""
     measure.start()
     session = open_session(request, "bench")
     experiment = session.experiment
@@ -48,7 +48,7 @@ def bench(request: Request) -> None:
             batches.close()
             del batch
             memory = measure.memory(session, peak, measure.at_rest(session))
-            run.finish_bench(memory, rows, layers=_layers(session) if request.grid.devices == 1 else None)
+            run.finish_bench(memory, rows, layers=_layers(session) if request.layers else None)
 
 
 def _layers(session: Session) -> dict[str, float]:

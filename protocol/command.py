@@ -99,6 +99,7 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,
         readings: Annotated[str, typer.Option(help="Which of parity's readings to take.")] = ",".join(READINGS),
+        layers: Annotated[bool, typer.Option("--layers", help="Time each layer by itself too, in a bench.")] = False,
     ) -> None:
         handler(
             make_request(
@@ -119,6 +120,7 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
                 out=out,
                 oracle=oracle,
                 readings=readings,
+                layers=layers,
             )
         )
 

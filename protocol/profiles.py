@@ -100,16 +100,17 @@ def _parity(
 
 def quick(backends: tuple[str, ...]) -> list[Job]:
     """The default profile: exact claims, parity, one trained network a backend, memory and speed at full size."""
-    one_step, bench = ("--epochs", "1"), ("--steps", "10")
+    one_step, bench = ("--epochs", "1"), ("--steps", "5")
     jobs: list[Job] = []
     jobs += _parity(Job("oracle", "oracle", "ladder", 10), backends, 18)
     jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 20, "imposed")
+    # The long ones first, so that at the end none is left alone.
+    jobs.append(Job("oracle", "envelope", "photos", 200))
+    for backend in backends:
+        jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
     for variant in ("merged", "half"):
         oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
         jobs += _parity(oracle, backends, 12, "imposed")
-    jobs.append(Job("oracle", "envelope", "photos", 90))
-    for backend in backends:
-        jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
     for backend in backends:
         for placement in BENCHED[backend]:
             # MXNet's columns take turns on a processor, so that each of the two has both of two cores.
@@ -121,7 +122,7 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
         jobs.append(Job(backend, "bench", "full", 25, variant="half", extra=bench, environment=one_core))
     if "deepspeed" in backends:
         # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
-        large = ("--batch", "128", "--steps", "6")
+        large = ("--batch", "128", "--steps", "3")
         jobs.append(Job("deepspeed", "bench", "full", 40, "stages", extra=large, label="-batch128"))
     return jobs
 

@@ -15,7 +15,10 @@ PRECISIONS = {"fp32": "float32", "fp64": "float64", "bf16": "float32"}
 
 @dataclass(frozen=True)
 class Request:
-    """``devices`` is empty where the backend shall choose. ``steps`` ends a run early, or sets a bench's length."""
+    """``devices`` is empty where the backend shall choose. ``steps`` ends a run early, or sets a bench's length.
+
+    ``layers``: a bench times each layer by itself as well.
+    """
 
     backend: str
     case: Case
@@ -30,6 +33,7 @@ class Request:
     out: Path
     oracle: Path | None = None
     readings: tuple[str, ...] = ()
+    layers: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -59,6 +63,7 @@ def make_request(
     out: Path | None = None,
     oracle: Path | None = None,
     readings: str = ",".join(READINGS),
+    layers: bool = False,
 ) -> Request:
     """Check what was asked for and fill in the rest.
 
@@ -80,6 +85,8 @@ def make_request(
         if reading not in READINGS:
             raise Misuse(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
     grid = Grid.parse(placement)
+    if layers and grid.devices > 1:
+        raise Misuse(f"--layers times layers on one device, not in placement {placement}")
     if batch:
         chosen = replace(chosen, batch=batch)
     if epochs:
@@ -98,6 +105,7 @@ def make_request(
         out or default_folder(backend, chosen, grid.name, seed, precision),
         oracle,
         tuple(readings.split(",")),
+        layers,
     )
 
 

@@ -21,6 +21,7 @@ from tests.refusals import refused
         ({"micro_batch": -1}, ("--micro-batch", "-1")),
         ({"epochs": 0}, ("--epochs", "0")),
         ({"steps": 0}, ("--steps", "0")),
+        ({"layers": True, "placement": "columns"}, ("--layers", "columns")),
         ({"seed": -1}, ("--seed", "-1")),
     ],
 )

@@ -59,11 +59,68 @@ def make_module(layer: Layer, micro: Slice) -> nn.Module:
     raise TypeError(f"the DeepSpeed backend does not know {type(layer).__name__}")
 
 
+class _Postponed(torch.autograd.Function):
+    """The convolution ``layer``, whose backward pass leaves the weights' gradient to it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layer: "PostponedConv"
+    ) -> torch.Tensor:
+        ctx.layer = layer
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        return layer._conv_forward(x, weight, bias.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        ctx.layer.catch_up()
+        x, weight = ctx.saved_tensors
+        back = None
+        if ctx.needs_input_grad[0]:
+            back, _, _ = ctx.layer.gradients(gradient, x, weight, [True, False, False])
+        # ``x`` would hold on to all that it came from.
+        ctx.layer.waiting = (x.detach(), gradient)
+        return back, None, None, None
+
+
+class PostponedConv(nn.Conv2d):
+    """A convolution whose weights' gradient is computed before the next micro-batch, not in the backward pass.
+
+    So the stage below has sooner what it waits for: its own gradient. Only the order differs, and no bit.
+    """
+
+    waiting: tuple[torch.Tensor, torch.Tensor] | None = None
+    postpones = True  # where a stage is below
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _Postponed.apply(x, self.weight, self.bias, self) if self.postpones else super().forward(x)
+
+    def gradients(
+        self, gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The gradients by input, weight and bias, those that are ``wanted``."""
+        settings = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
+        return torch.ops.aten.convolution_backward(gradient, x, weight, [self.out_channels], *settings, wanted)
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Add the last micro-batch's gradient by weight and bias, if that is still to do."""
+        if self.waiting is None:
+            return
+        (x, gradient), self.waiting = self.waiting, None
+        _, weight, bias = self.gradients(gradient, x, self.weight.to(x.dtype), [False, True, True])
+        for parameter, found in ((self.weight, weight), (self.bias, bias)):
+            found = found.to(parameter.dtype)
+            parameter.grad = found if parameter.grad is None else parameter.grad.add_(found)
+
+
 @make_module.register
 def _conv(layer: Conv, micro: Slice) -> nn.Module:
     groups = micro.share.groups(layer.groups)
     inputs, maps = layer.weight_shape[1] * groups, layer.shape_out[0] // micro.share.count
-    conv = nn.Conv2d(inputs, maps, layer.kernel, layer.stride, layer.pad, groups=groups)
+    kind = PostponedConv if micro.count > 1 else nn.Conv2d
+    conv = kind(inputs, maps, layer.kernel, layer.stride, layer.pad, groups=groups)
     if not layer.pad_end:
         return conv
     return nn.Sequential(nn.ZeroPad2d((0, layer.pad_end, 0, layer.pad_end)), conv)
@@ -207,6 +264,9 @@ class Stage(nn.Sequential):
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
         self.layers, self.micro = {layer.name: layer for layer in layers}, micro
         self.ends_network = layers[-1].name == LAYERS[-1]
+        for module in self.modules():
+            if isinstance(module, PostponedConv):
+                module.postpones = layers[0].name != LAYERS[0]
         if micro.share.count > 1:
             for layer in layers:
                 if isinstance(layer, Weighted) and layer.crosses:
@@ -218,6 +278,7 @@ class Stage(nn.Sequential):
     def carry_out(self, x: torch.Tensor) -> torch.Tensor:
         """The layers, in the layout of memory that suits them."""
         lowered, share = self.micro.lowered, self.micro.share
+        self.catch_up()
         with torch.autocast(x.device.type, lowered, enabled=lowered is not None):
             x = super().forward(x)
         if not self.ends_network:
@@ -247,8 +308,15 @@ class Stage(nn.Sequential):
                 raise ValueError(f"{name} of shape {part.shape} does not fit a module's {parameter.shape}")
             parameter.copy_(torch.from_numpy(part))
 
+    def catch_up(self) -> None:
+        """Compute what the last backward pass has left for now."""
+        for module in self.modules():
+            if isinstance(module, PostponedConv):
+                module.catch_up()
+
     def finish_gradients(self) -> None:
         """Compute what the backward passes of a step have put off."""
+        self.catch_up()
         for module in self.modules():
             if isinstance(module, DeferredLinear):
                 module.finish()

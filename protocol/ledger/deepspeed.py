@@ -14,6 +14,9 @@ COMPOSED = 3  # tensors that the operators of the norm within a map leave on the
 REORDERED = 3  # copies of a convolution's weights, in layouts of oneDNN's, that one call of it makes
 
 
+Late = dict[str, list[Block]]  # by layer, what a convolution read and the gradient that came back to it
+
+
 @dataclass
 class Pass:
     """What a micro-batch's forward pass keeps: blocks for the pipeline's own sake, and by layer for the backward."""
@@ -39,14 +42,16 @@ def step(part: Part) -> Memory:
         memory.take(part.waiting * part.micro_batches * part.input(part.layers[0]), part.layers[0])
     # A pipeline fills up, then goes forward and backward in turn.
     passes = [forward(part, memory) for _ in range(part.in_flight)]
-    backward(part, memory, passes.pop(0), first=True)
+    late = backward(part, memory, passes.pop(0), {})
     deferred = [layer for layer in part.layers if _is_deferred(part, layer)]
     for layer in deferred:  # what each micro-batch leaves for the gradient that is put off
         memory.take(part.micro_batches * (_back(part, layer) + part.output(layer)), layer)
     if part.micro_batches > part.in_flight:
+        _catch_up(part, memory, late)
         passes.append(forward(part, memory))
     if passes:
-        backward(part, memory, passes.pop(0), first=False)
+        late = backward(part, memory, passes.pop(0), late)
+    _catch_up(part, memory, late)
     for layer in deferred:
         _gradient(part, memory, layer, [])
     return memory
@@ -116,26 +121,41 @@ def _layer_forward(part: Part, memory: Memory, layer: Layer, x: Block, saved: li
     raise TypeError(f"the ledger does not know {type(layer).__name__}")
 
 
-def backward(part: Part, memory: Memory, found: Pass, *, first: bool) -> None:
-    """``first``: of a step, so that it leaves the weights' gradients, to which later ones are added."""
+def backward(part: Part, memory: Memory, found: Pass, late: Late) -> Late:
+    """``late``: what the last one has left to do. Returns what this one leaves."""
+    left: Late = {}
     g = memory.take(part.output(part.layers[-1]), part.layers[-1])
     for layer in reversed(part.layers):
         saved = found.saved[layer.name]
-        g = _layer_backward(part, memory, layer, g, saved, first=first)
+        if _is_postponed(part, layer):
+            _catch_up(part, memory, {layer.name: late.pop(layer.name, [])})
+            left[layer.name] = [*saved[-1:], keep(g)]
+            saved = saved[:-1]
+        g = _layer_backward(part, memory, layer, g, saved)
         if part.crosses(layer):
             memory.pass_by(g.size, layer)
             own = memory.take(g.size // part.columns, layer)
             memory.drop(g)
             g = own
     memory.drop(g, *found.piped)
+    return left
 
 
-def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: list[Block], *, first: bool) -> Block:
+def _catch_up(part: Part, memory: Memory, late: Late) -> None:
+    """The gradients by weight that a backward pass has left to do."""
+    for layer in part.layers:
+        if late.get(layer.name):
+            memory.pass_by(REORDERED * part.parameters(layer) * part.activation_width // part.width, layer)
+            _add_gradient(part, memory, layer, [])
+            memory.drop(*late[layer.name])
+
+
+def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: list[Block]) -> Block:
     """The gradient by ``layer``'s input; ``g`` and ``saved`` are let go."""
     back = _back(part, layer)
     if isinstance(layer, Weighted):
         y = memory.take(0 if layer is part.network.layers[0] else back, layer)
-        _weights_backward(part, memory, layer, saved, first=first)
+        _weights_backward(part, memory, layer, saved)
     elif isinstance(layer, Norm | SpatialNorm):
         whole = back * part.width // part.activation_width
         y = memory.take(whole, layer)
@@ -149,17 +169,23 @@ def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: l
     return y
 
 
-def _weights_backward(part: Part, memory: Memory, layer: Weighted, saved: list[Block], *, first: bool) -> None:
+def _weights_backward(part: Part, memory: Memory, layer: Weighted, saved: list[Block]) -> None:
     """The gradient by ``layer``'s weights, where it is not put off."""
     cast = [saved.pop(0)] if part.lowered else []
     if isinstance(layer, Conv):
         memory.pass_by(REORDERED * part.parameters(layer) * part.activation_width // part.width, layer)
-    if _is_deferred(part, layer):
+    if _is_deferred(part, layer) or _is_postponed(part, layer):
         memory.drop(*cast)
     else:
-        gradient = _gradient(part, memory, layer, cast)
-        if not first:
-            memory.drop(gradient)  # added to the first
+        _add_gradient(part, memory, layer, cast)
+
+
+def _add_gradient(part: Part, memory: Memory, layer: Layer, cast: list[Block]) -> None:
+    """A micro-batch's gradient: a step's first stays, later ones are added to it."""
+    there = memory.held[layer.name, "gradients"] > 0
+    gradient = _gradient(part, memory, layer, cast)
+    if there:
+        memory.drop(gradient)
 
 
 def _gradient(part: Part, memory: Memory, layer: Layer, cast: list[Block]) -> Block:
@@ -169,6 +195,10 @@ def _gradient(part: Part, memory: Memory, layer: Layer, cast: list[Block]) -> Bl
     gradient = memory.take(size, layer, "gradients")
     memory.drop(*lowered)
     return gradient
+
+
+def _is_postponed(part: Part, layer: Layer) -> bool:
+    return isinstance(layer, Conv) and part.micro_batches > 1 and not part.reads_images
 
 
 def _is_deferred(part: Part, layer: Layer) -> bool:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deepspeed_impl.imposed import impose
-from deepspeed_impl.network import CountedDropout
+from deepspeed_impl.network import CountedDropout, PostponedConv
 from paper.architecture import network
 from paper.recipe import PRESETS
 from protocol.cases import Case
@@ -146,3 +146,34 @@ def test_what_is_loaded_is_read_back(variant: str, placement: str) -> None:
         found |= {name: value.detach().numpy() for name, value in stage.canonical().items()}
     assert list(found) == list(question.network.parameter_shapes())
     assert all(np.array_equal(found[name], value) for name, value in question.weights.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stage_above_another_leaves_its_convolutions_weights_for_later_and_changes_no_bit(dtype: torch.dtype) -> None:
+    question = ask(tiny())
+    gradients = []
+    for postpones in (True, False):
+        _, above = build(question.network, "stages", micro=2)
+        above.to(dtype)
+        above.load(question.weights)
+        postponed = [module for module in above.modules() if isinstance(module, PostponedConv)]
+        assert {module.postpones for module in postponed} == {True}
+        for module in postponed:
+            module.postpones = postpones
+        shape = next(iter(above.layers.values())).shape_in
+        numbers = torch.Generator().manual_seed(1)
+        for turn in range(2):
+            values = torch.randn(2, *shape, generator=numbers, dtype=dtype, requires_grad=True)
+            above(values).square().sum().backward()
+            # In the first turn nothing is there yet; the second has computed what the first left.
+            there = {module.weight.grad is not None for module in postponed}
+            assert there == {turn == 1 or not postpones}
+        above.finish_gradients()
+        gradients.append({name: value.grad for name, value in above.canonical().items()})
+    late, at_once = gradients
+    assert all(torch.equal(late[name], at_once[name]) for name in at_once)
+
+
+def test_the_first_stage_leaves_nothing_for_later() -> None:
+    first, _ = build(ask(tiny()).network, "stages", micro=2)
+    assert not any(module.postpones for module in first.modules() if isinstance(module, PostponedConv))

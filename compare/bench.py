@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pandas as pd
 
 from compare.conductor import MODULES, display
 from protocol.errors import Misuse
+from protocol.files import write_text
 from protocol.grid import Grid
 from protocol.profiles import NAMED
-from protocol.record import log, read_record, write_table
+from protocol.record import current_commit, log, processor_name, read_record, write_table
 
 BATCH, STEPS, REPEATS = 128, 3, 3
 PEERS = {
@@ -37,7 +39,8 @@ MEMORY_COLUMNS = (*WHO, "batch", "micro_batch", "device", "kind", "predicted_byt
 TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds")
 LAYER_COLUMNS = (*WHO, "repeat", "layer", "seconds")
 FEED_COLUMNS = ("backend", "repeat", "images_per_second")
-LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy")
+MACHINE = "machine.json"
+LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy", "link")
 
 
 Rows = list[dict[str, Any]]
@@ -103,9 +106,22 @@ def peer(name: str, interpreters: dict[str, str], threads: int) -> dict[str, Any
 
 
 def limit(interpreters: dict[str, str]) -> dict[str, Any]:
-    """The machine's rates: products of matrices in floating-point operations a second, copies in bytes a second."""
+    """The machine's rates a second: operations in products of matrices, bytes in copies and between two processes.
+
+    Without ``bf16`` where the processor has no bfloat16 of its own.
+    """
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     return json.loads(_output([interpreters["deepspeed"], "peers/limit.py"], threads))
+
+
+def machine() -> dict[str, Any]:
+    """What runs the bench, and when."""
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "commit": current_commit(),
+        "date": date.today().isoformat(),
+    }
 
 
 def feeding(interpreter: str, data: Path) -> float:
@@ -127,11 +143,11 @@ def _output(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def contenders(interpreters: dict[str, str]) -> list[Contender]:
-    """All that can run here, the peers once for each number of threads to try."""
+def contenders(interpreters: dict[str, str], *, lowered: bool) -> list[Contender]:
+    """All that can run here, the peers once for each number of threads to try; ``lowered``: in bf16 too."""
     cores = os.cpu_count() or 1
     found = [Contender(name, place) for name, places in NAMED.items() if name in interpreters for place in places]
-    if "deepspeed" in interpreters:
+    if lowered and "deepspeed" in interpreters:
         found += [Contender("deepspeed", placement, precision="bf16") for placement in LOWERED]
     for name, backend in PEERS.items():
         if backend in interpreters:
@@ -169,7 +185,8 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     """
     if "deepspeed" not in interpreters:
         raise Misuse("the bench measures the machine's limit in the deepspeed environment: --deepspeed names none")
-    left, once = contenders(interpreters), scaled(interpreters)
+    rates = limit(interpreters)
+    left, once = contenders(interpreters, lowered="bf16" in rates), scaled(interpreters)
     total = len(left) + len(once) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
     samples: Rows = []
     phases: Rows = []
@@ -179,10 +196,12 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     limits: Rows = []
     feeds: Rows = []
     done = 0
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / MACHINE, json.dumps(machine(), indent=1) + "\n")
     with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):
-            limits.append({"repeat": repeat, **limit(interpreters)})
+            limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
             for name in NAMED:
                 if name in interpreters:
                     speed = feeding(interpreters[name], data)
@@ -204,7 +223,6 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                 progress.advance(bar)
             left = best(left, samples)
             # After each round, so that a failure in a later one loses nothing.
-            target.mkdir(parents=True, exist_ok=True)
             write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
             write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
             write_table(target / "memory.csv", MEMORY_COLUMNS, memory)

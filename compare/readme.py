@@ -1,11 +1,14 @@
 """The part of README.md that carries figures: generated from the committed reference, never typed."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
 from compare import power, presets, throughput
 from compare.answers import answers
+from compare.bench import MACHINE
+from compare.reference import benches
 from compare.report import facts, parity_sentence, speeds, summary
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
@@ -39,7 +42,7 @@ def block(audit: Path) -> str:
         f"{power.sentence(tables['power'])} A tolerance is what float32 costs the float64 oracle, measured.",
         "\n".join(f"- {line}" for line in facts(tables)),
         _speeds(tables),
-        *_bench(audit.parent / "bench"),
+        *_benches(audit.parent),
         "At the start of training, under each reading of the recipe:",
         "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
         "## The questions",
@@ -54,12 +57,25 @@ def _speeds(tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bench(folder: Path) -> list[str]:
-    """What the bench came to, where there is one."""
-    if not (folder / "throughput.csv").is_file():
-        return []
-    lines = "\n".join(f"- {line}" for line in throughput.sentences(folder))
-    plots = [
+def _benches(reference: Path) -> list[str]:
+    """What the newest bench came to, and the other machines' tables."""
+    found: list[str] = []
+    for folder in benches(reference):
+        machine = json.loads((folder / MACHINE).read_text())
+        title = (
+            "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`) on "
+            f"{machine['cores']} cores of {machine['processor']}, {machine['date']} ([all of it]({folder.as_posix()})):"
+        )
+        newest = not found
+        found += [title, _throughput(pd.read_csv(folder / "throughput.csv"))]
+        found.append("\n".join(f"- {line}" for line in throughput.sentences(folder)))
+        if newest:
+            found += _plots(folder)
+    return found
+
+
+def _plots(folder: Path) -> list[str]:
+    return [
         f"![{title}]({folder.as_posix()}/{name}.png)"
         for name, title in (
             ("throughput", "Images a second of every placement and its peers"),
@@ -68,8 +84,6 @@ def _bench(folder: Path) -> list[str]:
             ("forecast", "Days to train against devices, and what crossing costs"),
         )
     ]
-    title = "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`):"
-    return [title, _throughput(pd.read_csv(folder / "throughput.csv")), lines, *plots]
 
 
 def _throughput(table: pd.DataFrame) -> str:

@@ -1,12 +1,16 @@
 """The committed reference: a run's records and small tensors, without what is large and can be made again."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 from compare import audit
+from compare.bench import MACHINE
 from compare.load import load_runs
 from protocol.files import new_folder
 
+BENCHES = "bench"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
 
@@ -29,7 +33,23 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, ta
         (draft / "power").mkdir()
         if (mistakes / "power.csv").is_file():
             shutil.copyfile(mistakes / "power.csv", draft / "power" / "power.csv")
-        for source, name in ((linted, "lint"), (benched, "bench")):
-            if source.is_dir():
-                shutil.copytree(source, draft / name)
+        if linted.is_dir():
+            shutil.copytree(linted, draft / "lint")
+        # Benches of other machines stay.
+        if (target / BENCHES).is_dir():
+            shutil.copytree(target / BENCHES, draft / BENCHES)
+        if benched.is_dir():
+            shutil.copytree(benched, draft / BENCHES / folder_of(benched), dirs_exist_ok=True)
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
+
+
+def folder_of(bench: Path) -> str:
+    """The name of the folder in which the reference keeps ``bench``: its processor's, in plain letters."""
+    processor = json.loads((bench / MACHINE).read_text())["processor"]
+    return re.sub(r"[^a-z0-9]+", "-", processor.lower()).strip("-")
+
+
+def benches(reference: Path) -> list[Path]:
+    """The folders of the machines' benches, the newest first."""
+    found = [path.parent for path in (reference / BENCHES).glob(f"*/{MACHINE}")]
+    return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["date"], reverse=True)

@@ -1,8 +1,9 @@
 """What a step's seconds come from: arithmetic, memory, what waits for whom, and what crosses.
 
 A device takes ``flops * a + bytes * b`` seconds for its part of a step, both counted from the layer table; with several
-threads a number of times less, which is fitted. What crosses goes at the rate of a copy. Three constants a backend are
-fitted on some of the bench's medians; whole placements and a width are held out and only predicted.
+threads a number of times less. These three constants a backend are fitted on some of the bench's medians; whole
+placements and a width are held out and only predicted. How stages wait for each other is simulated, and what crosses
+goes at a rate that the machine was measured to have.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
-from paper.architecture import Conv, Layer, Network, network
+from compare.schedule import Work
+from compare.schedule import seconds as scheduled
+from paper.architecture import Conv, Dense, Layer, Network, Weighted, network
 from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters_of, weights_moved
 from paper.recipe import PRESETS
 from protocol.grid import Grid
@@ -24,6 +27,9 @@ HELD_OUT_VARIANTS = frozenset({"merged"})
 WIDTH = 4  # bytes of a number
 TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
 ADDS_UP = frozenset({"gluon"})  # DeepSpeed's dense layers compute their gradient from all micro-batches together
+# Numbers that MXNet's kvstore reads and writes for one that a replica would send: it copies two gradients to one place
+# (4), adds them up (3) and copies the sum back to both (4).
+COPIED = 11
 COLUMNS = (
     *("backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"),
     *("seconds", "predicted_seconds", "off", "role"),
@@ -76,6 +82,27 @@ class Setting:
         )
         return flops / columns, WIDTH * numbers / columns
 
+    def work(self, layers: Sequence[Layer], rates: "Rates") -> Work:
+        """A stage's seconds by who waits for them.
+
+        A layer's forward pass and its gradients by input and weights are taken to cost the same. Of stages that others
+        are below, the weights' gradients of convolutions come after what is sent down; those of dense layers, of any
+        stage, come once, at the end.
+        """
+        passes = dict.fromkeys(("forward", "backward", "late", "end"), 0.0)
+        for layer in layers:
+            names = ["forward", "backward"]
+            if isinstance(layer, Dense):
+                names.append("end")
+            elif isinstance(layer, Weighted):
+                names.append("backward" if layers[0] is self.network.layers[0] else "late")
+            if layer is self.network.layers[0]:  # nothing takes the gradient by the image
+                names.remove("backward")
+            took = sum(rates.seconds(*self.part([layer]), self.threads))
+            for name in names:
+                passes[name] += took / len(names) / (1 if name == "end" else self.micro_batches)
+        return Work(**passes)
+
     def crossing(self) -> float:
         """Bytes that go from device to device in a step; what goes at the same time counts once."""
         grid, images = self.grid, self.batch / self.grid.replicas
@@ -102,19 +129,23 @@ class Rates:
     per_crossing_byte: float
     threads_gain: float = 1.0
 
+    def seconds(self, flops: float, size: float, threads: int) -> tuple[float, float]:
+        """For ``flops`` operations, and for ``size`` bytes."""
+        gain = self.threads_gain ** np.log2(threads)
+        return flops * self.per_flop / gain, size * self.per_byte / gain
+
 
 def parts(setting: Setting, rates: Rates) -> dict[str, float]:
     """A step's seconds by what they are spent on, on the device that has the most to do."""
-    gain = rates.threads_gain ** np.log2(setting.threads)
-    stages = [setting.part(layers) for layers in setting.stages]
-    costs = [(flops * rates.per_flop / gain, size * rates.per_byte / gain) for flops, size in stages]
+    costs = [rates.seconds(*setting.part(layers), setting.threads) for layers in setting.stages]
     if setting.take_turns:
         alike = setting.grid.columns * setting.grid.replicas
         arithmetic, memory = (sum(part) * alike for part in zip(*costs, strict=True))
         waiting = 0.0
     else:
         arithmetic, memory = max(costs, key=sum)
-        waiting = (sum(map(sum, costs)) - arithmetic - memory) / setting.micro_batches
+        works = [setting.work(layers, rates) for layers in setting.stages]
+        waiting = scheduled(works, setting.micro_batches) - arithmetic - memory
     crossing = setting.crossing() * rates.per_crossing_byte
     return {"arithmetic": arithmetic, "memory": memory, "waiting": waiting, "crossing": crossing}
 
@@ -149,7 +180,9 @@ def held_out(row: dict[str, Any]) -> bool:
     return row["placement"] in HELD_OUT_PLACEMENTS or row["variant"] in HELD_OUT_VARIANTS
 
 
-def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products: float, cores: int) -> Rates:
+def fit(
+    measured: list[tuple[dict[str, Any], Setting]], per_crossing_byte: float, copies: float, products: float, cores: int
+) -> Rates:
     """The rates that come nearest to the points that are not held out.
 
     ``copies``: bytes a second that all ``cores`` copy; ``products``: their operations a second.
@@ -158,8 +191,7 @@ def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products:
 
     def rates(logs: np.ndarray) -> Rates:
         per_flop, per_byte, gain = np.exp(logs)
-        # A copy reads and writes, so a byte that crosses takes two of its.
-        return Rates(per_flop, per_byte, 2 / copies, gain)
+        return Rates(per_flop, per_byte, per_crossing_byte, gain)
 
     def off(logs: np.ndarray) -> list[float]:
         return [float(np.log(seconds(setting, rates(logs)) / took)) for took, setting in points]
@@ -172,13 +204,15 @@ def fit(measured: list[tuple[dict[str, Any], Setting]], copies: float, products:
 
 def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, Rates]]:
     """The rows of ``step_model.csv``, and each backend's rates."""
-    copies, products = limits["copy"].median(), limits["fp32"].median()
+    copies, products, links = (limits[name].median() for name in ("copy", "fp32", "link"))
     found, fitted = [], {}
     measured = settings(samples.fillna(""))
     cores = int(samples["threads"].max())
     for backend in dict.fromkeys(row["backend"] for row, _ in measured):
         own = [(row, setting) for row, setting in measured if row["backend"] == backend]
-        fitted[backend] = fit(own, copies, products, cores)
+        # Between contexts of one process arrays are copied; between processes they go through gloo.
+        per_crossing_byte = COPIED / copies if backend in TAKES_TURNS else 1 / links
+        fitted[backend] = fit(own, per_crossing_byte, copies, products, cores)
         for row, setting in own:
             spent = parts(setting, fitted[backend])
             predicted = sum(spent.values())

@@ -131,10 +131,23 @@ def sentences(folder: Path) -> list[str]:
             f"{backend} in {precision} is fastest in placement {placement}, {own['images_per_second'].iloc[0]:.0f} "
             f"images/s, {own['fraction_of_limit'].iloc[0]:.0%} of what matrix products alone allow: {ratios}."
         )
+    if "bf16" not in throughput["precision"].to_numpy():
+        found.append("The processor has no bfloat16 of its own, so nothing was timed in it.")
+    found += _stages_beside_columns(best)
     found += layer_times.sentences(pd.read_csv(folder / "layers.csv"))
     found += pipeline.sentences(pd.read_csv(folder / "pipeline.csv"))
     found += [_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
     return [*found, step_model.sentence(pd.read_csv(folder / "step_model.csv"))]
+
+
+def _stages_beside_columns(ours: pd.DataFrame) -> list[str]:
+    """How near pipeline stages come to the paper's way of using two devices."""
+    own = ours[ours["precision"] == "fp32"].drop_duplicates(["backend", "placement"])
+    speed = own.pivot(index="backend", columns="placement", values="images_per_second")
+    if not {"stages", "columns"} <= set(speed.columns):
+        return []
+    shares = (speed["stages"] / speed["columns"]).dropna()
+    return [f"{backend} stages reach {share:.0%} of its columns' speed in fp32." for backend, share in shares.items()]
 
 
 def _fed(folder: Path) -> str:

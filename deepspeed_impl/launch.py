@@ -5,7 +5,6 @@ On more machines than one the user starts it, on each of them.
 
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 import psutil
 import torch.distributed
+from deepspeed.launcher import runner
 
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.allocation import KEEP_FREED_MEMORY
@@ -45,22 +45,22 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         Misuse: a rank refused the request; it has said why.
     """
     if implementation() == EAGER:
-        log("no C++ compiler found: the response norm runs as eager operators, several times slower")
+        log("no C++ compiler that works: the response norm runs as eager operators, several times slower")
     ranks = len(request.devices)
     threads = max(1, (os.cpu_count() or 1) // ranks)
     environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", str(ranks)]
-    command += ["--master_port", str(_free_port()), "--no_local_rank", "--module", "deepspeed_impl", verb, *arguments]
-    process = subprocess.Popen(command, env=environment)
+    os.environ.update(environment)
+    command = ["--quiet", "--num_gpus", str(ranks), "--master_port", str(_free_port()), "--no_local_rank", "--module"]
     try:
-        status = process.wait()
+        # In this process, which has imported DeepSpeed already: another would take seconds to.
+        runner.main([*command, "deepspeed_impl", verb, *arguments])
     except KeyboardInterrupt:
-        process.wait()
+        psutil.wait_procs(psutil.Process().children())
         raise
-    if status:
-        sys.exit(status if 0 < status < 128 else 1)
+    except SystemExit as ended:
+        sys.exit(ended.code if isinstance(ended.code, int) and 0 < ended.code < 128 else 1)
 
 
 def _free_port() -> int:

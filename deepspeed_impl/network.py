@@ -202,7 +202,7 @@ def _activation(layer: Activation, micro: Slice) -> nn.Module:
 
 @make_module.register
 def _norm(layer: Norm, micro: Slice) -> nn.Module:
-    return ResponseNorm(layer, layer.shape_out[0] // micro.share.count, micro.share.groups(layer.groups))
+    return ResponseNorm(layer, micro.share.groups(layer.groups))
 
 
 class SpatialResponseNorm(nn.Module):

@@ -1,62 +1,90 @@
-"""The response norm (section 3.3), fused by torch's compiler where there is one, and eager elsewhere.
+"""The response norm (section 3.3): our compiled operator on CPU, fused by torch's compiler on other devices.
 
-torch's own ``LocalResponseNorm`` divides alpha by the window and takes five passes over memory; here the sums over
-neighbouring maps are one product with a banded matrix, since maps lie next to each other in memory (channels last), the
-power and the product with the input are one loop, and autograd derives the gradient from the same few lines.
+torch's own ``LocalResponseNorm`` divides alpha by the window and takes five passes over memory. Maps lie next to each
+other in memory here (channels last), so ``response_norm.cc`` reads each place once. Composed of torch's operators, the
+sums over neighbouring maps are one product with a banded matrix.
 """
 
-import os
-import shutil
+import subprocess
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch import nn
 
 from paper.architecture import Norm
+from protocol import native
+from protocol.record import log
 
-COMPILED, EAGER = "compiled by torch", "eager operators"
+SOURCE = Path(__file__).with_suffix(".cc")
+OPERATOR, FUSED, EAGER = "compiled operator", "compiled by torch", "eager operators"
 
 
-def response_norm(x: torch.Tensor, band: torch.Tensor, alpha: float, beta: float, k: float) -> torch.Tensor:
+@lru_cache(maxsize=1)
+def implementation() -> str:
+    """Compile and load the operator where it is used; say which implementation this process uses."""
+    if get_accelerator().device_name() != "cpu":
+        return FUSED
+    if native.compiler() is None:
+        return EAGER
+    wheel = Path(torch.__file__).parent
+    arguments = ("-std=c++20", f"-I{wheel / 'include'}", f"-L{wheel / 'lib'}", "-ltorch_cpu", "-lc10")
+    try:
+        torch.ops.load_library(native.library(SOURCE, f"torch {torch.__version__}", arguments))
+    except subprocess.CalledProcessError as error:
+        log(f"compiling {SOURCE.name} failed:\n{error.stderr}")
+        return EAGER
+    return OPERATOR
+
+
+class _Operator(torch.autograd.Function):
+    """Keeps nothing but what it read: the rest is computed once more, in cache, on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, *settings: float) -> torch.Tensor:
+        ctx.settings = settings
+        ctx.save_for_backward(x)
+        return torch.ops.alexnet.response_norm(x, *settings)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        back = torch.ops.alexnet.response_norm_backward(*gradients, *ctx.saved_tensors, *ctx.settings)
+        return back, *(None for _ in ctx.settings)
+
+
+def composed(x: torch.Tensor, groups: int, size: int, alpha: float, beta: float, k: float) -> torch.Tensor:
     """``x / (k + alpha * sum)^beta``: (batch, maps, rows, columns) -> the same shape.
 
-    ``band`` (maps of a group, maps of a group) is 1 where a map counts in another's sum. What was lowered to bfloat16
-    is computed in float32: next to k, bfloat16 has no room for the sum.
+    The sum is over ``size`` neighbouring maps of a group. What was lowered to bfloat16 is computed in float32: next to
+    k, bfloat16 has no room for the sum.
     """
     batch, maps, rows, columns = x.shape
-    a = x.permute(0, 2, 3, 1).reshape(-1, len(band))  # (batch * rows * columns * groups, maps of a group)
+    place = torch.arange(maps // groups, device=x.device)
+    near = (place[:, None] - place).abs() <= size // 2  # (maps of a group, maps of a group)
+    a = x.permute(0, 2, 3, 1).reshape(-1, len(place))  # (batch * rows * columns * groups, maps of a group)
     a = a.to(torch.promote_types(x.dtype, torch.float32))
-    inverse = torch.rsqrt(k + alpha * ((a * a) @ band))
+    inverse = torch.rsqrt(k + alpha * ((a * a) @ near.to(a.dtype)))
     # The paper's beta of 3/4 is one and a half inverse roots, far cheaper than a power.
     scale = inverse * torch.sqrt(inverse) if beta == 0.75 else inverse ** (2 * beta)
     return (a * scale).to(x.dtype).view(batch, rows, columns, maps).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=1)
-def implementation() -> str:
-    """Which implementation this process uses."""
-    return COMPILED if shutil.which(os.environ.get("CXX", "g++")) else EAGER
-
-
-@lru_cache(maxsize=1)
-def _carrier() -> object:
-    return torch.compile(response_norm, dynamic=False) if implementation() == COMPILED else response_norm
+def _fused() -> Any:
+    return torch.compile(composed, dynamic=False)
 
 
 class ResponseNorm(nn.Module):
-    """Carries out ``layer`` on maps in ``groups``, each confined to its own; ``maps`` are all that it is given."""
+    """Carries out ``layer`` on maps in ``groups``, each confined to its own."""
 
-    band: torch.Tensor
-
-    def __init__(self, layer: Norm, maps: int, groups: int) -> None:
+    def __init__(self, layer: Norm, groups: int) -> None:
         super().__init__()
         scale = layer.scale
-        place = torch.arange(maps // groups)
-        near = (place[:, None] - place).abs() <= scale.size // 2
-        self.register_buffer("band", near.to(torch.get_default_dtype()), persistent=False)
-        self.settings = (scale.sum_scale, scale.beta, scale.k)
-        self.carrier = _carrier()
+        self.settings = (groups, scale.size, scale.sum_scale, scale.beta, scale.k)
+        self.carrier = {OPERATOR: lambda: _Operator.apply, FUSED: _fused, EAGER: lambda: composed}[implementation()]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return self.carrier(x, self.band, *self.settings)
+            return self.carrier(x, *self.settings)

@@ -14,7 +14,7 @@ from deepspeed_impl import placement
 from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
-from deepspeed_impl.share import Group, Share
+from deepspeed_impl.share import Averaging, Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
 from paper.architecture import Layer
 from protocol.cuts import cut_evenly, micro_batch
@@ -138,7 +138,8 @@ def open_session(
     # DeepSpeed averages gradients over replicas in float32 only.
     engine.pipeline_enable_backward_allreduce = False
     optimizer.register_step_pre_hook(lambda *_: stage.finish_gradients())
-    optimizer.register_step_pre_hook(lambda *_: replicas.average([value.grad for value in stage.parameters()]))
+    averaging = Averaging(replicas, stage.parameters(), at_once=micro.count == 1)
+    optimizer.register_step_pre_hook(lambda *_: averaging.finish())
     held = sum(parameter.numel() for parameter in stage.canonical().values())
     counts = torch.zeros(len(request.devices), dtype=torch.int64, device=engine.device)
     counts[dist.get_rank()] = held

@@ -54,11 +54,33 @@ class Group:
             dist.all_reduce(tensor, group=self.handle)
         return tensor
 
-    def average(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Put the mean over all ranks into each of ``tensors``."""
-        if self.count > 1:
-            for tensor in tensors:
-                self.add(tensor).div_(self.count)
+
+class Averaging:
+    """The mean over ``group`` of the gradients of ``parameters``.
+
+    ``at_once``: it is begun for each gradient when the backward pass has found it, and goes on while that finds others;
+    not so where several micro-batches add to one gradient.
+    """
+
+    def __init__(self, group: Group, parameters: Iterable[nn.Parameter], *, at_once: bool) -> None:
+        self.group, self.parameters, self.begun = group, list(parameters), []
+        self.at_once = at_once and group.count > 1
+        if self.at_once:
+            for parameter in self.parameters:
+                parameter.register_post_accumulate_grad_hook(self._begin)
+
+    def _begin(self, parameter: nn.Parameter) -> None:
+        self.begun.append((parameter.grad, dist.all_reduce(parameter.grad, group=self.group.handle, async_op=True)))
+
+    def finish(self) -> None:
+        """Put the means into the gradients."""
+        if self.group.count > 1 and not self.at_once:
+            for parameter in self.parameters:
+                self._begin(parameter)
+        for gradient, handle in self.begun:
+            handle.wait()
+            gradient.div_(self.group.count)
+        self.begun.clear()
 
 
 @dataclass(frozen=True)

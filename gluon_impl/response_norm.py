@@ -4,12 +4,7 @@ MXNet's own ``LRN`` fails in float64, and its backward pass is a slow reference 
 ``response_norm.cc`` is compiled once per environment, against the headers that MXNet's wheel carries.
 """
 
-import hashlib
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +13,8 @@ import numpy as np
 from mxnet import gluon
 
 from paper.architecture import Norm
-from protocol.record import log, processor_name
+from protocol import native
+from protocol.record import log
 
 SOURCE = Path(__file__).with_suffix(".cc")
 COMPILED, COMPOSED = "compiled operator", "composed operators"
@@ -27,35 +23,17 @@ COMPILED, COMPOSED = "compiled operator", "composed operators"
 @lru_cache(maxsize=1)
 def implementation() -> str:
     """Compile and load the operator; say which implementation CPU contexts use in this process."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
+    if native.compiler() is None:
         log("no C++ compiler found: the response norm is composed of MXNet's operators, several times slower")
         return COMPOSED
+    wheel = Path(mx.__file__).parent
+    arguments = ("-std=c++14", f"-I{wheel / 'include'}", str(wheel / "src" / "lib_api.cc"))
     try:
-        mx.library.load(str(_library(compiler)), verbose=False)
+        mx.library.load(str(native.library(SOURCE, f"mxnet {mx.__version__}", arguments)), verbose=False)
     except subprocess.CalledProcessError as error:
         log(f"compiling {SOURCE.name} failed, so the response norm is composed of operators:\n{error.stderr}")
         return COMPOSED
     return COMPILED
-
-
-def _library(compiler: str) -> Path:
-    """Path of the shared library, built if this source, MXNet and processor have none in the environment yet."""
-    wheel = Path(mx.__file__).parent
-    key = hashlib.sha256(SOURCE.read_bytes() + mx.__version__.encode() + processor_name().encode()).hexdigest()[:16]
-    library = Path(sys.prefix) / "lib" / f"alexnet_response_norm-{key}.so"
-    if not library.exists():
-        flags = ["-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-std=c++14", "-shared", "-fPIC"]
-        handle, draft = tempfile.mkstemp(dir=library.parent, suffix=".so")
-        os.close(handle)
-        try:
-            sources = [str(wheel / "src" / "lib_api.cc"), str(SOURCE)]
-            command = [compiler, *flags, f"-I{wheel / 'include'}", "-o", draft, *sources]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            os.replace(draft, library)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    return library
 
 
 class ResponseNorm(gluon.HybridBlock):

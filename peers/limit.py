@@ -1,15 +1,18 @@
-"""What this machine can do at the most: products of large matrices, and copies, a second.
+"""What this machine can do at the most in a second: products of large matrices, copies, and what two processes send.
 
 python peers/limit.py
 """
 
 import json
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
-SIZE, REPEATS = 4096, 7
+SIZE, SMALL, REPEATS = 4096, 512, 7
 
 
 def shortest(work: Callable[[], object]) -> float:
@@ -22,10 +25,10 @@ def shortest(work: Callable[[], object]) -> float:
     return min(found)
 
 
-def product_rate(dtype: torch.dtype) -> float:
+def product_rate(dtype: torch.dtype, size: int = SIZE) -> float:
     """Floating-point operations a second in a square matrix product."""
-    a, b = torch.randn(2, SIZE, SIZE).to(dtype)
-    return 2 * SIZE**3 / shortest(lambda: a @ b)
+    a, b = torch.randn(2, size, size).to(dtype)
+    return 2 * size**3 / shortest(lambda: a @ b)
 
 
 def copy_rate() -> float:
@@ -35,7 +38,26 @@ def copy_rate() -> float:
     return 2 * source.nbytes / shortest(lambda: target.copy_(source))
 
 
+def exchange(rank: int, folder: str) -> None:
+    """Add up a tensor with another process; the first writes the bytes a second that each sends the other."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    values = torch.zeros(1 << 25)
+    seconds = shortest(lambda: dist.all_reduce(values))
+    if rank == 0:
+        Path(folder, "rate").write_text(str(values.nbytes / seconds))
+
+
+def link_rate() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(exchange, (folder,), nprocs=2)
+        return float(Path(folder, "rate").read_text())
+
+
 if __name__ == "__main__":
     torch.set_float32_matmul_precision("highest")
-    products = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
-    print(json.dumps({**products, "copy": copy_rate()}))
+    found = {"fp32": product_rate(torch.float32), "copy": copy_rate(), "link": link_rate()}
+    # A processor without bfloat16 of its own emulates it, many times slower than float32.
+    if product_rate(torch.bfloat16, SMALL) > product_rate(torch.float32, SMALL):
+        found["bf16"] = product_rate(torch.bfloat16)
+    print(json.dumps(found))

@@ -106,9 +106,12 @@ def _layer_forward(part: Part, memory: Memory, layer: Layer, x: Block, saved: li
         y = memory.take(size, layer)
         saved.append(keep(y))
         return y
-    if isinstance(layer, Norm | SpatialNorm):
+    if isinstance(layer, Norm):  # our operator
+        saved.append(keep(x))
+        return memory.take(size, layer)
+    if isinstance(layer, SpatialNorm):
         whole = size * part.width // part.activation_width
-        saved += [keep(x), memory.take(whole * (COMPOSED if isinstance(layer, SpatialNorm) else 1), layer)]
+        saved += [keep(x), memory.take(whole * COMPOSED, layer)]
         if part.lowered:
             memory.pass_by(whole, layer)
         return memory.take(size, layer)
@@ -156,7 +159,7 @@ def _layer_backward(part: Part, memory: Memory, layer: Layer, g: Block, saved: l
     if isinstance(layer, Weighted):
         y = memory.take(0 if layer is part.network.layers[0] else back, layer)
         _weights_backward(part, memory, layer, saved)
-    elif isinstance(layer, Norm | SpatialNorm):
+    elif isinstance(layer, SpatialNorm):
         whole = back * part.width // part.activation_width
         y = memory.take(whole, layer)
         memory.pass_by(whole, layer)

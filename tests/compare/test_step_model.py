@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from compare import forecast, step_model
+from compare import forecast, schedule, step_model
 from compare.step_model import Rates, Setting
 from paper.architecture import network
 from paper.cards import CARDS
 from paper.cost import crossing_bytes, parameters, train_flops
 from paper.recipe import PRESETS
 
-TRUE = Rates(1 / 100e9, 1 / 8e9, 2 / 20e9, 1.8)
-LIMITS = pd.DataFrame({"repeat": [0], "fp32": [300e9], "bf16": [1e12], "copy": [20e9]})
+TRUE = Rates(1 / 100e9, 1 / 8e9, 1 / 2e9, 1.8)
+LIMITS = pd.DataFrame({"repeat": [0], "fp32": [300e9], "bf16": [1e12], "copy": [22e9], "link": [2e9]})
 NET = network("two_column", PRESETS["paper"])
 POINTS = (
     *(("single", "two_column", 2, 128, "conv1"), ("single", "two_column", 1, 128, "conv1")),
@@ -64,12 +64,26 @@ def test_work_is_counted_as_the_cost_arithmetic_counts_it() -> None:
     assert product.crossing() == 2 * parameters(NET) + 64 * crossing_bytes(NET)
 
 
-def test_a_pipeline_takes_its_slowest_stage_and_waits_for_a_part_of_the_others() -> None:
+def test_a_stage_does_as_much_however_its_work_is_called() -> None:
     setting = Setting(NET, "stages", 128, 32, 1, ("conv1", "conv3"))
-    costs = [flops * TRUE.per_flop + size * TRUE.per_byte for flops, size in map(setting.part, setting.stages)]
+    for layers in setting.stages:
+        busy = setting.work(layers, TRUE).busy(setting.micro_batches)
+        assert busy == pytest.approx(sum(TRUE.seconds(*setting.part(layers), 1)))
+    below, above = (setting.work(layers, TRUE) for layers in setting.stages)
+    # The first stage has nobody below to hurry for, and the dense layers of the second are done with once.
+    assert below.late == below.end == 0
+    assert above.late > 0
+    assert above.end > 0
+
+
+def test_a_step_of_stages_is_their_schedule() -> None:
+    setting = Setting(NET, "stages", 128, 32, 1, ("conv1", "conv3"))
+    works = [setting.work(layers, TRUE) for layers in setting.stages]
     spent = step_model.parts(setting, TRUE)
-    assert spent["arithmetic"] + spent["memory"] == pytest.approx(max(costs))
-    assert spent["waiting"] == pytest.approx(min(costs) / 4)
+    crossing = setting.crossing() * TRUE.per_crossing_byte
+    assert sum(spent.values()) == pytest.approx(schedule.seconds(works, 4) + crossing)
+    assert spent["arithmetic"] + spent["memory"] == pytest.approx(max(work.busy(4) for work in works))
+    assert spent["waiting"] > 0
 
 
 def test_a_forecast_lies_within_its_band_and_more_devices_are_not_slower() -> None:

@@ -22,4 +22,5 @@ def test_a_rank_that_is_done_ends_well_whatever_its_threads_do() -> None:
     done = subprocess.run(
         [sys.executable, "-c", RANK], env=environment(**told), capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout) == (0, "said"), done.stderr
+    # DeepSpeed may have said something before.
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["said"]), done.stderr

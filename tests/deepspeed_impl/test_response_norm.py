@@ -1,12 +1,13 @@
-"""The response norm, fused by torch's compiler and eager, against the oracle's."""
+"""The response norm, by our operator, fused by torch's compiler and eager, against the oracle's."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from deepspeed_impl import response_norm
-from deepspeed_impl.response_norm import COMPILED, EAGER, ResponseNorm
+from deepspeed_impl.response_norm import EAGER, FUSED, OPERATOR, ResponseNorm
 from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
 
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
@@ -18,7 +19,7 @@ def fresh() -> Iterator[None]:
 
     def forget() -> None:
         response_norm.implementation.cache_clear()
-        response_norm._carrier.cache_clear()
+        response_norm._fused.cache_clear()
         # torch stops compiling a function that has met too many shapes, and says nothing.
         torch._dynamo.reset()
 
@@ -27,17 +28,21 @@ def fresh() -> Iterator[None]:
     forget()
 
 
+def choose(carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if carrier != OPERATOR:
+        monkeypatch.setattr(response_norm, "implementation", lambda: carrier)
+    assert response_norm.implementation() == carrier
+
+
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("carrier", [COMPILED, EAGER])
+@pytest.mark.parametrize("carrier", [OPERATOR, FUSED, EAGER])
 @pytest.mark.parametrize("name", NORMS)
 def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if carrier == EAGER:
-        monkeypatch.setenv("CXX", "no-such-compiler")
-    assert response_norm.implementation() == carrier
+    choose(carrier, monkeypatch)
     given, expected = norm_question(name)
-    module = ResponseNorm(norm_layer(name), given["x"].shape[1], norm_layer(name).groups).to(getattr(torch, dtype))
-    assert (module.carrier is response_norm.response_norm) == (carrier == EAGER)
+    module = ResponseNorm(norm_layer(name), norm_layer(name).groups)
+    assert (module.carrier is response_norm.composed) == (carrier == EAGER)
     x, gradient = (torch.from_numpy(given[key]).to(getattr(torch, dtype)) for key in ("x", "gradient"))
     x.requires_grad_()
     out = module(x)
@@ -49,20 +54,30 @@ def test_output_and_gradient(name: str, carrier: str, dtype: str, monkeypatch: p
 
 
 @pytest.mark.usefixtures("fresh")
+def test_what_does_not_compile_is_eager(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    broken = tmp_path / "response_norm.cc"
+    broken.write_text("this is no C++")
+    monkeypatch.setattr(response_norm, "SOURCE", broken)
+    assert response_norm.implementation() == EAGER
+    assert "compiling response_norm.cc failed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fresh")
 def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert response_norm.implementation() == EAGER
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("carrier", [COMPILED, EAGER])
+@pytest.mark.parametrize("carrier", [OPERATOR, FUSED, EAGER])
 def test_bf16_has_room_for_the_sum(carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16, 2 + .0001 * sum would be 2 for every sum below 78."""
-    if carrier == EAGER:
-        monkeypatch.setenv("CXX", "no-such-compiler")
+    choose(carrier, monkeypatch)
     name = next(iter(NORMS))
     x = torch.full((1, norm_question(name)[0]["x"].shape[1], 2, 2), 3.0)
-    module = ResponseNorm(norm_layer(name), x.shape[1], norm_layer(name).groups)
+    module = ResponseNorm(norm_layer(name), norm_layer(name).groups)
     with torch.autocast("cpu", torch.bfloat16):
         lowered = module(x.bfloat16())
     assert lowered.dtype == torch.bfloat16

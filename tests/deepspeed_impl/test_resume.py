@@ -22,7 +22,6 @@ class TestResume(ResumeTests):
     backend = DEEPSPEED
     roles: ClassVar[dict[str, Role]] = {
         "command": lambda process: is_module(process, "deepspeed_impl") and "LOCAL_RANK" not in process.environ(),
-        "runner": lambda process: is_module(process, "deepspeed.launcher.runner"),
         "launch": lambda process: is_module(process, "deepspeed.launcher.launch"),
         "rank 0": rank("0"),
         "rank 1": rank("1"),

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def machine() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "commit": current_commit(),
-        "date": date.today().isoformat(),
+        "started": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 
 

@@ -22,9 +22,12 @@ KINDS = {
 def rows(samples: pd.DataFrame, roofs: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of ``layers.csv``: each layer's median over rounds; ``roofs``: the float32 roofline."""
     found = samples.groupby(["backend", "precision", "layer"], sort=False)["seconds"].median().reset_index()
-    found["least_seconds"] = found["layer"].map(roofs.set_index("layer")["seconds"])
-    found.loc[found["precision"] != "fp32", "least_seconds"] = None
-    # What costs nothing by itself is carried out in another layer's operator.
+    least = found["layer"].map(roofs.set_index("layer")["seconds"])
+    # A ReLU that takes no time of its own is part of the operator of the norm after it, and so is its least time.
+    joined = (found["seconds"] == 0) & found["layer"].str.startswith("relu")
+    least = (least + least.where(joined, 0.0).shift(fill_value=0.0)).where(~joined)
+    found["least_seconds"] = least.where(found["precision"] == "fp32")
+    # Nor has dropout any time where it is not measured.
     found["times_least"] = (found["seconds"] / found["least_seconds"]).where(found["seconds"] > 0)
     return found.astype(object).where(found.notna(), None)[list(COLUMNS)].to_dict("records")
 
@@ -48,13 +51,22 @@ def sentences(table: pd.DataFrame) -> list[str]:
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Milliseconds of a step by layer: the least, and each backend's."""
     table = table[table["precision"] == "fp32"]
-    least = table.drop_duplicates("layer").assign(backend=LEAST, seconds=lambda own: own["least_seconds"])
+    # Of a layer that one backend joins with the one before it, the least of it alone.
+    alone = table.sort_values("least_seconds").drop_duplicates("layer")
+    least = alone.assign(backend=LEAST, seconds=lambda own: own["least_seconds"])
     shown = pd.concat([least, table])
     shown["milliseconds"] = 1000 * shown["seconds"].astype(float)
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
         sns.barplot(
-            shown, x="layer", y="milliseconds", hue="backend", palette={LEAST: "0.75", **PALETTE}, ax=axes, width=0.85
+            shown,
+            x="layer",
+            y="milliseconds",
+            hue="backend",
+            order=list(dict.fromkeys(table["layer"])),
+            palette={LEAST: "0.75", **PALETTE},
+            ax=axes,
+            width=0.85,
         )
         axes.set(xlabel="", ylabel="ms of a step")
         axes.tick_params(axis="x", rotation=60)

@@ -62,9 +62,10 @@ def _benches(reference: Path) -> list[str]:
     found: list[str] = []
     for folder in benches(reference):
         machine = json.loads((folder / MACHINE).read_text())
+        where = f"{machine['cores']} cores of {machine['processor']}, {machine['started'][:10]}"
         title = (
             "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`) on "
-            f"{machine['cores']} cores of {machine['processor']}, {machine['date']} ([all of it]({folder.as_posix()})):"
+            f"{where} ([all of it]({folder.as_posix()})):"
         )
         newest = not found
         found += [title, _throughput(pd.read_csv(folder / "throughput.csv"))]

@@ -52,4 +52,4 @@ def folder_of(bench: Path) -> str:
 def benches(reference: Path) -> list[Path]:
     """The folders of the machines' benches, the newest first."""
     found = [path.parent for path in (reference / BENCHES).glob(f"*/{MACHINE}")]
-    return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["date"], reverse=True)
+    return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["started"], reverse=True)

@@ -1,6 +1,7 @@
 """When the stages of a pipeline compute: DeepSpeed's schedule, one forward and one backward pass in turn, simulated.
 
-Three micro-batches on two stages; f: forward, b: backward, w: weights' gradients that no other stage waits for.
+Three micro-batches on two stages; f: forward, b: backward, w: weights' gradients that no other stage waits for, which
+come when what the next pass reads is there.
 
     stage 1        f0 b0 w0 f1 b1 w1 f2 b2 w2 end
     stage 0     f0 f1    b0    f2    b1       b2  end
@@ -41,7 +42,7 @@ def seconds(works: Sequence[Work], micro_batches: int) -> float:
     """From the first stage's first forward pass until the last of all has ended."""
     last = len(works) - 1
     left = [order(stage, len(works), micro_batches) for stage in range(len(works))]
-    free = [0.0] * len(works)
+    free, late = [0.0] * len(works), [0.0] * len(works)
     done: dict[tuple[int, str, int], float] = {}
     while any(left):
         for stage, work in enumerate(works):
@@ -54,7 +55,7 @@ def seconds(works: Sequence[Work], micro_batches: int) -> float:
                 if ready is None:
                     break
                 left[stage].pop(0)
-                passed = max(free[stage], ready) + (work.forward if doing == "forward" else work.backward)
-                done[stage, doing, number] = passed
-                free[stage] = passed + (work.late if doing == "backward" else 0.0)
-    return max(when + work.end for when, work in zip(free, works, strict=True))
+                own = work.forward if doing == "forward" else work.backward
+                free[stage] = done[stage, doing, number] = max(free[stage], ready) + late[stage] + own
+                late[stage] = work.late if doing == "backward" else 0.0
+    return max(sum(ends) for ends in zip(free, late, (work.end for work in works), strict=True))

@@ -27,9 +27,6 @@ HELD_OUT_VARIANTS = frozenset({"merged"})
 WIDTH = 4  # bytes of a number
 TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
 ADDS_UP = frozenset({"gluon"})  # DeepSpeed's dense layers compute their gradient from all micro-batches together
-# Numbers that MXNet's kvstore reads and writes for one that a replica would send: it copies two gradients to one place
-# (4), adds them up (3) and copies the sum back to both (4).
-COPIED = 11
 COLUMNS = (
     *("backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"),
     *("seconds", "predicted_seconds", "off", "role"),
@@ -86,13 +83,13 @@ class Setting:
         """A stage's seconds by who waits for them.
 
         A layer's forward pass and its gradients by input and weights are taken to cost the same. Of stages that others
-        are below, the weights' gradients of convolutions come after what is sent down; those of dense layers, of any
-        stage, come once, at the end.
+        are below, the weights' gradients of convolutions come after what is sent down; those of dense layers that read
+        both columns, of any stage, come once, at the end.
         """
         passes = dict.fromkeys(("forward", "backward", "late", "end"), 0.0)
         for layer in layers:
             names = ["forward", "backward"]
-            if isinstance(layer, Dense):
+            if isinstance(layer, Dense) and layer.groups == 1:
                 names.append("end")
             elif isinstance(layer, Weighted):
                 names.append("backward" if layers[0] is self.network.layers[0] else "late")
@@ -104,16 +101,24 @@ class Setting:
         return Work(**passes)
 
     def crossing(self) -> float:
-        """Bytes that go from device to device in a step; what goes at the same time counts once."""
-        grid, images = self.grid, self.batch / self.grid.replicas
+        """Bytes that go from device to device in a step; what goes at the same time counts once.
+
+        Devices that take turns are in one process: there it is bytes read and written, of all of them.
+        """
+        grid, images, count = self.grid, self.batch / self.grid.replicas, self.grid.replicas
+        held = max(sum(map(parameters_of, stage)) for stage in self.stages) / grid.columns
         numbers = 0.0
         if grid.columns > 1:  # forward, and the gradients back
-            numbers += 2 * images * sum(crossing_floats(self.network).values()) / grid.columns
-        if grid.replicas > 1:  # a ring: each part of the gradients twice around
-            held = max(sum(map(parameters_of, stage)) for stage in self.stages) / grid.columns
-            numbers += 2 * (grid.replicas - 1) / grid.replicas * held
+            sent = 2 * images * sum(crossing_floats(self.network).values())
+            numbers += 2 * sent if self.take_turns else sent / grid.columns
+        if count > 1 and self.take_turns:
+            # MXNet's kvstore copies the gradients to one place, adds them up there, and copies the sum back.
+            numbers += (2 * count + (count + 1) + 2 * count) * held
+        elif count > 1:  # a ring: each part of the gradients twice around
+            numbers += 2 * (count - 1) / count * held
         if grid.stages > 1:
-            numbers += 2 * images * max(np.prod(stage[-1].shape_out) for stage in self.stages[:-1]) / grid.columns
+            sent = 2 * images * max(np.prod(stage[-1].shape_out) for stage in self.stages[:-1]) / grid.columns
+            numbers += 2 * sent if self.take_turns else sent
         return WIDTH * numbers
 
 
@@ -211,7 +216,7 @@ def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, An
     for backend in dict.fromkeys(row["backend"] for row, _ in measured):
         own = [(row, setting) for row, setting in measured if row["backend"] == backend]
         # Between contexts of one process arrays are copied; between processes they go through gloo.
-        per_crossing_byte = COPIED / copies if backend in TAKES_TURNS else 1 / links
+        per_crossing_byte = 1 / (copies if backend in TAKES_TURNS else links)
         fitted[backend] = fit(own, per_crossing_byte, copies, products, cores)
         for row, setting in own:
             spent = parts(setting, fitted[backend])

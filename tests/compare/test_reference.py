@@ -14,8 +14,10 @@ from pandas.testing import assert_frame_equal
 
 from compare import audit
 from compare import lint as linting
+from compare.bench import MACHINE
 from compare.load import load_runs
 from compare.readme import BEGIN, END, block, read_tables, with_block
+from compare.reference import benches, folder_of
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.lint import read_lint
@@ -51,6 +53,15 @@ def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(PROJECT)
     readme = (PROJECT / "README.md").read_text()
     assert readme == with_block(readme, block(Path("results/reference/audit")))
+
+
+def test_a_bench_is_kept_by_its_machine_and_the_newest_comes_first(tmp_path: Path) -> None:
+    for name, started in (("Old(R) Core", "2026-01-02T03:04+00:00"), ("AMD  EPYC 9", "2026-02-02T03:04+00:00")):
+        bench = tmp_path / "bench" / name
+        bench.mkdir(parents=True)
+        (bench / MACHINE).write_text(json.dumps({"processor": name, "started": started}))
+        bench.rename(bench.with_name(folder_of(bench)))
+    assert [folder.name for folder in benches(tmp_path)] == ["amd-epyc-9", "old-r-core"]
 
 
 def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:

@@ -66,8 +66,13 @@ LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9, "link": 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, SAMPLES)
-    write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, LIMITS)
+    return written(tmp_path, SAMPLES, LIMITS)
+
+
+def written(tmp_path: Path, samples: list[dict[str, object]], limits: list[dict[str, object]]) -> Path:
+    """A bench's folder."""
+    write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, samples)
+    write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, limits)
     phases = {"backend": "gluon", **WHO, "placement": "columns", "repeat": 0, "device": "cpu:0", "phase": "data"}
     rows = [{**phases, "step": step, "seconds": seconds} for step, seconds in enumerate((0.01, 0.02, 9.0))]
     who = {"backend": "deepspeed", **WHO}
@@ -111,8 +116,11 @@ def test_a_layer_is_held_against_its_least_time(folder: Path) -> None:
     conv1 = layers.loc[("gluon", "conv1")]
     assert conv1["seconds"] == pytest.approx(0.2)
     assert conv1["times_least"] == pytest.approx(0.2 / least["conv1"])
-    # What is carried out in another layer's operator has no time of its own.
-    assert pd.isna(layers.loc[("gluon", "relu1"), "times_least"])
+    # What is carried out in another layer's operator has no time of its own, nor a least one: that is the other's too.
+    assert layers.loc[("gluon", "relu1"), ["least_seconds", "times_least"]].isna().all()
+    assert layers.loc[("gluon", "norm1"), "least_seconds"] == pytest.approx(least["relu1"] + least["norm1"])
+    assert pd.isna(layers.loc[("gluon", "pool5"), "times_least"])
+    assert layers.loc[("gluon", "fc6"), "least_seconds"] == pytest.approx(least["fc6"])
     assert any(
         line.startswith("gluon, layer by layer") and "convolutions 40%" in line for line in throughput.sentences(folder)
     )
@@ -128,6 +136,22 @@ def test_bf16_is_held_against_its_own_limit_and_says_that_peers_are_fp32(folder:
     table = throughput.read(folder)[0]
     lowered = table[table["precision"] == "bf16"].iloc[0]
     assert lowered["fraction_of_limit"] == pytest.approx(25.6 * 4.1356e9 / 1e12, rel=1e-3)
+
+
+def test_a_processor_without_bf16_is_not_timed_in_it(tmp_path: Path) -> None:
+    samples = [row for row in SAMPLES if row["precision"] != "bf16"]
+    limits = [{name: rate for name, rate in row.items() if name != "bf16"} for row in LIMITS]
+    found = throughput.sentences(written(tmp_path, samples, limits))
+    assert any("no bfloat16 of its own" in line for line in found)
+    assert not any("in bf16 is fastest" in line for line in found)
+    interpreters = {"gluon": "", "deepspeed": ""}
+    both, fp32 = (bench.contenders(interpreters, lowered=lowered) for lowered in (True, False))
+    assert {one.precision for one in both} == {"fp32", "bf16"}
+    assert fp32 == [one for one in both if one.precision == "fp32"]
+
+
+def test_stages_are_held_against_columns(folder: Path) -> None:
+    assert "deepspeed stages reach 62% of its columns' speed in fp32." in throughput.sentences(folder)
 
 
 def test_a_pipeline_is_idle_where_it_does_not_compute(folder: Path) -> None:

@@ -196,8 +196,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     limits: Rows = []
     feeds: Rows = []
     done = 0
-    target.mkdir(parents=True, exist_ok=True)
-    write_text(target / MACHINE, json.dumps(machine(), indent=1) + "\n")
+    here = json.dumps(machine(), indent=1) + "\n"
     with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):
@@ -223,6 +222,8 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                 progress.advance(bar)
             left = best(left, samples)
             # After each round, so that a failure in a later one loses nothing.
+            target.mkdir(parents=True, exist_ok=True)
+            write_text(target / MACHINE, here)
             write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
             write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
             write_table(target / "memory.csv", MEMORY_COLUMNS, memory)

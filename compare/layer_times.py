@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     # Of a layer that one backend joins with the one before it, the least of it alone.
     alone = table.sort_values("least_seconds").drop_duplicates("layer")
     least = alone.assign(backend=LEAST, seconds=lambda own: own["least_seconds"])
-    shown = pd.concat([least, table])
+    shown = pd.concat([least, table], ignore_index=True)
     shown["milliseconds"] = 1000 * shown["seconds"].astype(float)
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")

@@ -8,6 +8,7 @@ from pathlib import Path
 from compare import audit
 from compare.bench import MACHINE
 from compare.load import load_runs
+from protocol.errors import Misuse
 from protocol.files import new_folder
 
 BENCHES = "bench"
@@ -39,14 +40,22 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, ta
         if (target / BENCHES).is_dir():
             shutil.copytree(target / BENCHES, draft / BENCHES)
         if benched.is_dir():
-            shutil.copytree(benched, draft / BENCHES / folder_of(benched), dirs_exist_ok=True)
+            own = draft / BENCHES / folder_of(benched)
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(benched, own)
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
 
 
 def folder_of(bench: Path) -> str:
-    """The name of the folder in which the reference keeps ``bench``: its processor's, in plain letters."""
-    processor = json.loads((bench / MACHINE).read_text())["processor"]
-    return re.sub(r"[^a-z0-9]+", "-", processor.lower()).strip("-")
+    """The name of the folder in which the reference keeps ``bench``: its processor's and cores, in plain letters.
+
+    Raises:
+        Misuse: the bench does not say what it ran on, or is not complete.
+    """
+    if not all((bench / name).is_file() for name in (MACHINE, "throughput.csv")):
+        raise Misuse(f"the bench in {bench} is not complete: nox -s bench writes it anew")
+    machine = json.loads((bench / MACHINE).read_text())
+    return re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']} {machine['cores']} cores".lower()).strip("-")
 
 
 def benches(reference: Path) -> list[Path]:

@@ -4,7 +4,9 @@ On more machines than one the user starts it, on each of them.
 """
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import NoReturn
 
 import psutil
 import torch.distributed
-from deepspeed.launcher import runner
+from deepspeed.launcher.runner import encode_world_info
 
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.allocation import KEEP_FREED_MEMORY
@@ -51,16 +53,20 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
-    os.environ.update(environment)
-    command = ["--quiet", "--num_gpus", str(ranks), "--master_port", str(_free_port()), "--no_local_rank", "--module"]
+    # What DeepSpeed's runner starts on one machine, without another process that imports DeepSpeed, for seconds, first.
+    command = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", "--quiet", "--log_level=error"]
+    command += [f"--world_info={encode_world_info({'localhost': list(range(ranks))})}", "--master_addr=127.0.0.1"]
+    command += [f"--master_port={_free_port()}", "--no_local_rank", "--module", "deepspeed_impl", verb, *arguments]
+    process = subprocess.Popen(command, env=environment)
     try:
-        # In this process, which has imported DeepSpeed already: another would take seconds to.
-        runner.main([*command, "deepspeed_impl", verb, *arguments])
+        status = process.wait()
     except KeyboardInterrupt:
-        psutil.wait_procs(psutil.Process().children())
+        # A terminal has told the launcher too; who stops this process alone has not.
+        process.send_signal(signal.SIGINT)
+        process.wait()
         raise
-    except SystemExit as ended:
-        sys.exit(ended.code if isinstance(ended.code, int) and 0 < ended.code < 128 else 1)
+    if status:
+        sys.exit(status if 0 < status < 128 else 1)
 
 
 def _free_port() -> int:

@@ -25,16 +25,16 @@ OPERATOR, FUSED, EAGER = "compiled operator", "compiled by torch", "eager operat
 @lru_cache(maxsize=1)
 def implementation() -> str:
     """Compile and load the operator where it is used; say which implementation this process uses."""
-    if get_accelerator().device_name() != "cpu":
-        return FUSED
     if native.compiler() is None:
         return EAGER
+    if get_accelerator().device_name() != "cpu":
+        return FUSED
     wheel = Path(torch.__file__).parent
     arguments = ("-std=c++20", f"-I{wheel / 'include'}", f"-L{wheel / 'lib'}", "-ltorch_cpu", "-lc10")
     try:
         torch.ops.load_library(native.library(SOURCE, f"torch {torch.__version__}", arguments))
-    except subprocess.CalledProcessError as error:
-        log(f"compiling {SOURCE.name} failed:\n{error.stderr}")
+    except (subprocess.CalledProcessError, OSError) as error:
+        log(f"{SOURCE.name} does not compile or load:\n{getattr(error, 'stderr', error)}")
         return EAGER
     return OPERATOR
 

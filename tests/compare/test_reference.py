@@ -17,7 +17,7 @@ from compare import lint as linting
 from compare.bench import MACHINE
 from compare.load import load_runs
 from compare.readme import BEGIN, END, block, read_tables, with_block
-from compare.reference import benches, folder_of
+from compare.reference import benches, folder_of, keep
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.lint import read_lint
@@ -55,13 +55,33 @@ def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -
     assert readme == with_block(readme, block(Path("results/reference/audit")))
 
 
+def bench_of(folder: Path, processor: str, started: str) -> Path:
+    folder.mkdir(parents=True)
+    machine = {"processor": processor, "cores": 2, "commit": "", "started": started}
+    (folder / MACHINE).write_text(json.dumps(machine))
+    (folder / "throughput.csv").write_text(started)
+    return folder
+
+
 def test_a_bench_is_kept_by_its_machine_and_the_newest_comes_first(tmp_path: Path) -> None:
-    for name, started in (("Old(R) Core", "2026-01-02T03:04+00:00"), ("AMD  EPYC 9", "2026-02-02T03:04+00:00")):
-        bench = tmp_path / "bench" / name
-        bench.mkdir(parents=True)
-        (bench / MACHINE).write_text(json.dumps({"processor": name, "started": started}))
-        bench.rename(bench.with_name(folder_of(bench)))
-    assert [folder.name for folder in benches(tmp_path)] == ["amd-epyc-9", "old-r-core"]
+    target, runs, data = tmp_path / "reference", tmp_path / "runs", REFERENCE / "stores"
+    shutil.copytree(REFERENCE / "runs" / "gluon" / "photos", runs / "gluon" / "photos")
+    for number, (processor, started) in enumerate(
+        [("Old(R) Core", "2026-01-02"), ("AMD  EPYC 9", "2026-02-02"), ("AMD EPYC 9", "2026-03-02T03:04+00:00")]
+    ):
+        bench = bench_of(tmp_path / str(number), processor, started)
+        (bench / f"of-{number}.csv").write_text("")
+        keep(runs, data, tmp_path / "none", tmp_path / "none", bench, target)
+    assert [folder.name for folder in benches(target)] == ["amd-epyc-9-2-cores", "old-r-core-2-cores"]
+    # One machine's newer bench replaces its older one, whole.
+    assert {path.name for path in benches(target)[0].iterdir()} == {MACHINE, "throughput.csv", "of-2.csv"}
+
+
+def test_a_bench_that_was_stopped_is_not_kept(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "bench", "AMD EPYC", "2026-01-02")
+    (bench / "throughput.csv").unlink()
+    with pytest.raises(Misuse, match="not complete"):
+        folder_of(bench)
 
 
 def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:

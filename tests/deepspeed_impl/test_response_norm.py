@@ -8,6 +8,7 @@ import torch
 
 from deepspeed_impl import response_norm
 from deepspeed_impl.response_norm import EAGER, FUSED, OPERATOR, ResponseNorm
+from protocol import native
 from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
 
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
@@ -61,7 +62,34 @@ def test_what_does_not_compile_is_eager(
     broken.write_text("this is no C++")
     monkeypatch.setattr(response_norm, "SOURCE", broken)
     assert response_norm.implementation() == EAGER
-    assert "compiling response_norm.cc failed" in capsys.readouterr().err
+    assert "response_norm.cc does not compile or load" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fresh")
+def test_what_does_not_load_is_eager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "none.so").write_text("this is no library")
+    monkeypatch.setattr(native, "library", lambda *_: tmp_path / "none.so")
+    assert response_norm.implementation() == EAGER
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_share_the_places_of_maps_that_lie_last(dtype: str) -> None:
+    """As many places as a step has, in groups, where each thread begins in the middle of an image."""
+    settings = (2, 5, 1e-2, 0.75, 2.0)
+    numbers = torch.Generator().manual_seed(1)
+    x, gradient = (torch.randn(3, 12, 19, 21, generator=numbers).to(getattr(torch, dtype)) for _ in range(2))
+    found = []
+    for run, layout in ((OPERATOR, torch.channels_last), (OPERATOR, torch.contiguous_format), (EAGER, None)):
+        given = (x if layout is None else x.contiguous(memory_format=layout)).requires_grad_(False).clone()
+        given.requires_grad_()
+        out = (response_norm.composed if run == EAGER else response_norm._Operator.apply)(given, *settings)
+        out.backward(gradient)
+        assert given.grad is not None
+        found.append((out.detach().float(), given.grad.float()))
+    lying, standing, composed = found
+    assert all(torch.equal(left, right) for left, right in zip(lying, standing, strict=True))
+    for left, right in zip(lying, composed, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5 if dtype == "float32" else 2**-7, atol=1e-6)
 
 
 @pytest.mark.usefixtures("fresh")

@@ -12,7 +12,9 @@ from tests.training import TrainingTests
 class TestTraining(TrainingTests):
     backend = DEEPSPEED
 
-    @pytest.mark.parametrize("placement", ["columns", "replicas", "stages=3", "columns=2,stages=2,replicas=2"])
+    @pytest.mark.parametrize(
+        "placement", ["columns", "replicas", "stages=3", "columns=2,replicas=2", "columns=2,stages=2,replicas=2"]
+    )
     def test_every_axis_of_the_grid_follows_the_oracle(self, folder: Path, data: Path, placement: str) -> None:
         self.check_training_in(placement, folder, data)
 

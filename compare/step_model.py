@@ -237,9 +237,9 @@ def sentence(table: pd.DataFrame) -> str:
     out = table[table["role"] == "held out"]["off"].abs()
     fitted = table[table["role"] == "fitted"]["off"].abs()
     return (
-        f"A model of three constants a backend (seconds for an operation and for a byte, no less than measured, and what "
-        "a second thread gains), where stages wait as simulated and what crosses goes at measured rates, fitted on "
-        f"{len(fitted)} medians, predicts the {len(out)} that were held out (placements "
+        "A model of three constants a backend (seconds for an operation and for a byte, no less than measured, and "
+        "what a second thread gains), where stages wait as simulated and what crosses goes at measured rates, "
+        f"fitted on {len(fitted)} medians, predicts the {len(out)} that were held out (placements "
         f"{' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
         f"within {out.median():.0%} in the median, {out.max():.0%} at the most."
     )

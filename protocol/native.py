@@ -11,7 +11,7 @@ from pathlib import Path
 
 from protocol.record import processor_name
 
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 
 def compiler() -> str | None:

@@ -237,9 +237,7 @@ def sentence(table: pd.DataFrame) -> str:
     out = table[table["role"] == "held out"]["off"].abs()
     fitted = table[table["role"] == "fitted"]["off"].abs()
     return (
-        "A model of three constants a backend (seconds for an operation and for a byte, no less than measured, and "
-        "what a second thread gains), where stages wait as simulated and what crosses goes at measured rates, "
-        f"fitted on {len(fitted)} medians, predicts the {len(out)} that were held out (placements "
-        f"{' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
+        f"A model of three constants a backend, fitted on {len(fitted)} medians, predicts the {len(out)} that were "
+        f"held out (placements {' and '.join(sorted(HELD_OUT_PLACEMENTS))}, variant {', '.join(HELD_OUT_VARIANTS)}) "
         f"within {out.median():.0%} in the median, {out.max():.0%} at the most."
     )

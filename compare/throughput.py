@@ -137,8 +137,7 @@ def sentences(folder: Path) -> list[str]:
     found += layer_times.sentences(pd.read_csv(folder / "layers.csv"))
     found += pipeline.sentences(pd.read_csv(folder / "pipeline.csv"))
     found += [_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
-    model = folder / "step_model.csv"  # a bench from before links were measured has none
-    return [*found, step_model.sentence(pd.read_csv(model))] if model.is_file() else found
+    return [*found, step_model.sentence(pd.read_csv(folder / "step_model.csv"))]
 
 
 def _stages_beside_columns(ours: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ from compare.bench import BASELINE
 from paper.architecture import Layer, Network, network
 from paper.cards import CARDS
 from paper.recipe import PRESETS
-from protocol.cuts import OF_EACH_STAGE
+from protocol.cuts import MOST_MICRO_BATCHES, OF_EACH_STAGE
 from protocol.experiment import AHEAD
 from protocol.grid import Grid
 from protocol.ledger import deepspeed, gluon
@@ -46,7 +46,9 @@ class Placed:
     def memory(self, batch: int) -> list[Memory]:
         """Of one device of each stage; those that share a stage hold as much."""
         grid, stages = Grid.parse(self.placement), self.stages()
-        count = OF_EACH_STAGE * len(stages) if len(stages) > 1 else 1
+        count = 1
+        if len(stages) > 1:
+            count = OF_EACH_STAGE * len(stages) if self.backend == "deepspeed" else MOST_MICRO_BATCHES
         found = []
         for place, layers in enumerate(stages):
             part = Part(

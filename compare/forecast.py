@@ -20,7 +20,7 @@ from paper.architecture import network
 from paper.cards import CARDS, Card
 from paper.cost import layer_train_flops
 from paper.recipe import PRESETS
-from protocol.cuts import cut_evenly, micro_batch
+from protocol.cuts import MOST_MICRO_BATCHES, cut_evenly, micro_batch
 
 Row = dict[str, Any]
 COLUMNS = ("backend", "card", "placement", "devices", "batch", "images_per_second", "days", "days_low", "days_high")
@@ -42,7 +42,8 @@ def setting(placement: str, backend: str, variant: str = "two_column") -> Settin
     stages = found.grid.stages
     if stages > 1:
         runs = cut_evenly(net.layers, [layer_train_flops(net, layer) for layer in net], stages)
-        found = replace(found, cut=tuple(layers[0].name for layers in runs), micro_batch=micro_batch(stages, BATCH))
+        size = micro_batch(stages, BATCH) if backend == "deepspeed" else BATCH // MOST_MICRO_BATCHES
+        found = replace(found, cut=tuple(layers[0].name for layers in runs), micro_batch=size)
     return found
 
 

@@ -5,11 +5,13 @@ import mxnet as mx
 from gluon_impl.network import Share, Shares, columns_on
 from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
-from protocol.cuts import cut_evenly, micro_batch
+from protocol.cuts import MOST_MICRO_BATCHES, cut_evenly
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
 from protocol.request import Request
+
+SMALLEST_MICRO_BATCH = 4
 
 
 def default_devices(grid: Grid) -> list[str]:
@@ -34,10 +36,10 @@ def contexts(grid: Grid, devices: list[str]) -> list[mx.Context]:
     return found
 
 
-def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, size: int, count: int) -> Shares:
+def shares(
+    grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, micro_batch: int, micro_batches: int
+) -> Shares:
     """Which share of each layer each of ``contexts`` holds; stages are cut where the measured work is most even.
-
-    A step is of ``count`` micro-batches of ``size`` images.
 
     Raises:
         ValueError: the columns cannot lie on the contexts, or there are fewer layers than stages.
@@ -48,7 +50,7 @@ def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, s
     if grid.stages > 1:
         if grid.stages > len(table.layers):
             raise ValueError(f"a network of {len(table.layers)} layers cannot be cut into {grid.stages} stages")
-        seconds = layer_seconds(table, contexts[0], dtype, size, count)
+        seconds = layer_seconds(table, contexts[0], dtype, micro_batch, micro_batches)
         stages = zip(contexts, cut_evenly(table.layers, list(seconds.values()), grid.stages), strict=True)
         return {layer.name: [Share(0, 1, context, dtype)] for context, layers in stages for layer in layers}
     return columns_on(table, contexts, dtype)
@@ -56,6 +58,8 @@ def shares(grid: Grid, table: Network, contexts: list[mx.Context], dtype: str, s
 
 def micro_batches(request: Request) -> int:
     """Into how many micro-batches each replica's images are cut.
+
+    Of stages' micro-batches, eight wait little for each other on GPUs, and more would touch the weights more often.
 
     Raises:
         Misuse: the batch cannot be cut so.
@@ -67,7 +71,10 @@ def micro_batches(request: Request) -> int:
         return 1
     if size and batch % size:
         raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
-    return batch // (size or micro_batch(request.grid.stages, batch))
+    if size:
+        return batch // size
+    fitting = [n for n in range(1, MOST_MICRO_BATCHES + 1) if batch % n == 0 and batch // n >= SMALLEST_MICRO_BATCH]
+    return max(fitting, default=1)
 
 
 def part_size(request: Request) -> int:

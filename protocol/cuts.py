@@ -9,10 +9,11 @@ Item = TypeVar("Item")
 # Products of fewer images leave a processor idle most of the time, while it reads the weights.
 SMALLEST_MICRO_BATCH = 16
 OF_EACH_STAGE = 2  # micro-batches at the most: more would wait less for each other, but read the weights more often
+MOST_MICRO_BATCHES = 8  # of the Gluon backend's stages together
 
 
 def micro_batch(stages: int, batch: int) -> int:
-    """How many of ``batch`` images a pipeline takes at once.
+    """How many of ``batch`` images a pipeline of DeepSpeed's takes at once.
 
     It does not follow from measurements, which would differ: the order in which gradients are summed follows from it.
     """

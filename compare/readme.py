@@ -58,7 +58,7 @@ def _speeds(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _benches(reference: Path) -> list[str]:
-    """What the newest bench came to, and the other machines' tables."""
+    """What each machine's bench came to, the newest first and with its plots."""
     found: list[str] = []
     for folder in benches(reference):
         machine = json.loads((folder / MACHINE).read_text())

@@ -75,13 +75,13 @@ def test_what_does_not_load_is_eager(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_threads_share_the_places_of_maps_that_lie_last(dtype: str) -> None:
     """As many places as a step has, in groups, where each thread begins in the middle of an image."""
+    assert response_norm.implementation() == OPERATOR  # loads it
     settings = (2, 5, 1e-2, 0.75, 2.0)
     numbers = torch.Generator().manual_seed(1)
     x, gradient = (torch.randn(3, 12, 19, 21, generator=numbers).to(getattr(torch, dtype)) for _ in range(2))
     found = []
     for run, layout in ((OPERATOR, torch.channels_last), (OPERATOR, torch.contiguous_format), (EAGER, None)):
-        given = (x if layout is None else x.contiguous(memory_format=layout)).requires_grad_(False).clone()
-        given.requires_grad_()
+        given = (x if layout is None else x.contiguous(memory_format=layout)).clone().requires_grad_()
         out = (response_norm.composed if run == EAGER else response_norm._Operator.apply)(given, *settings)
         out.backward(gradient)
         assert given.grad is not None

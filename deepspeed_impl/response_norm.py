@@ -32,7 +32,7 @@ def implementation() -> str:
     wheel = Path(torch.__file__).parent
     arguments = ("-std=c++20", f"-I{wheel / 'include'}", f"-L{wheel / 'lib'}", "-ltorch_cpu", "-lc10")
     try:
-        torch.ops.load_library(native.library(SOURCE, f"torch {torch.__version__}", arguments))
+        torch.ops.load_library(native.library(SOURCE.stem, (SOURCE,), f"torch {torch.__version__}", arguments))
     except (subprocess.CalledProcessError, OSError) as error:
         log(f"{SOURCE.name} does not compile or load:\n{getattr(error, 'stderr', error)}")
         return EAGER

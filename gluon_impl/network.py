@@ -22,6 +22,7 @@ import numpy as np
 from mxnet import gluon
 from mxnet.gluon import nn
 
+from gluon_impl.max_pool import MaxPool
 from gluon_impl.response_norm import RectifiedNorm, ResponseNorm
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, Weighted
 
@@ -114,7 +115,7 @@ def _spatial_norm(layer: SpatialNorm, share: Share) -> gluon.HybridBlock:
 
 @make_block.register
 def _pool(layer: Pool, share: Share) -> gluon.HybridBlock:
-    return nn.MaxPool2D(layer.window, layer.stride)
+    return MaxPool(layer, share.context)
 
 
 class Dropped(gluon.Block):

@@ -14,13 +14,9 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
-#include "mxnet/lib_api.h"
-
-using namespace mxnet::ext;
-using Attributes = std::unordered_map<std::string, std::string>;
+#include "operators.h"
 
 namespace {
 
@@ -134,64 +130,29 @@ void backward(const T* g, const T* x, T* dx, const std::vector<int64_t>& shape, 
   });
 }
 
-template <typename T>
-void forward(MXTensor& x, MXTensor& b, const Norm& norm) {
-  const auto run = norm.rectifies ? forward<true, T> : forward<false, T>;
-  run(x.data<T>(), b.data<T>(), x.shape, norm);
-}
-
-template <typename T>
-void backward(MXTensor& g, MXTensor& x, MXTensor& dx, const Norm& norm) {
-  const auto run = norm.rectifies ? backward<true, T> : backward<false, T>;
-  run(g.data<T>(), x.data<T>(), dx.data<T>(), x.shape, norm);
-}
-
-MXReturnValue run_forward(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                          const OpResource&) {
-  const Norm norm(attributes);
-  MXTensor &x = inputs->at(0), &b = outputs->at(0);
-  if (x.dtype == kFloat64)
-    forward<double>(x, b, norm);
-  else
-    forward<float>(x, b, norm);
-  return MX_SUCCESS;
-}
+struct Forward {
+  template <typename T>
+  static void run(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
+    const Norm norm(attributes);
+    const auto pass = norm.rectifies ? forward<true, T> : forward<false, T>;
+    MXTensor &x = inputs->at(0), &b = outputs->at(0);
+    pass(x.data<T>(), b.data<T>(), x.shape, norm);
+  }
+};
 
 // MXNet hands over the gradient of the output, then the input, then the output.
-MXReturnValue run_backward(const Attributes& attributes, std::vector<MXTensor>* inputs,
-                           std::vector<MXTensor>* outputs, const OpResource&) {
-  const Norm norm(attributes);
-  MXTensor &g = inputs->at(0), &x = inputs->at(1), &dx = outputs->at(0);
-  if (x.dtype == kFloat64)
-    backward<double>(g, x, dx, norm);
-  else
-    backward<float>(g, x, dx, norm);
-  return MX_SUCCESS;
-}
-
-MXReturnValue parse_attributes(const Attributes& attributes, int* inputs, int* outputs) {
-  for (const char* name : {"size", "groups", "alpha", "beta", "k", "rectifies"}) {
-    if (!attributes.count(name)) {
-      MX_ERROR_MSG << "response_norm needs the attribute " << name;
-      return MX_FAIL;
-    }
+struct Backward {
+  template <typename T>
+  static void run(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
+    const Norm norm(attributes);
+    const auto pass = norm.rectifies ? backward<true, T> : backward<false, T>;
+    MXTensor &g = inputs->at(0), &x = inputs->at(1), &dx = outputs->at(0);
+    pass(g.data<T>(), x.data<T>(), dx.data<T>(), x.shape, norm);
   }
-  *inputs = *outputs = 1;
-  return MX_SUCCESS;
-}
+};
 
-MXReturnValue infer_type(const Attributes&, std::vector<int>* inputs, std::vector<int>* outputs) {
-  const int type = inputs->at(0);
-  if (type != kFloat32 && type != kFloat64) {
-    MX_ERROR_MSG << "response_norm computes in float32 and float64 only";
-    return MX_FAIL;
-  }
-  outputs->at(0) = type;
-  return MX_SUCCESS;
-}
-
-MXReturnValue infer_shape(const Attributes&, std::vector<std::vector<unsigned int>>* inputs,
-                          std::vector<std::vector<unsigned int>>* outputs) {
+MXReturnValue same_shape(const Attributes&, std::vector<std::vector<unsigned int>>* inputs,
+                         std::vector<std::vector<unsigned int>>* outputs) {
   outputs->at(0) = inputs->at(0);
   return MX_SUCCESS;
 }
@@ -199,10 +160,8 @@ MXReturnValue infer_shape(const Attributes&, std::vector<std::vector<unsigned in
 }  // namespace
 
 REGISTER_OP(response_norm)
-    .setForward(run_forward, "cpu")
-    .setBackward(run_backward, "cpu")
-    .setParseAttrs(parse_attributes)
-    .setInferType(infer_type)
-    .setInferShape(infer_shape);
-
-MXReturnValue initialize(int version) { return version >= 10700 ? MX_SUCCESS : MX_FAIL; }
+    .setForward(by_type<Forward>, "cpu")
+    .setBackward(by_type<Backward>, "cpu")
+    .setParseAttrs(one_to_one)
+    .setInferType(floats_only)
+    .setInferShape(same_shape);

@@ -1,39 +1,14 @@
 """The response norm (section 3.3) on any context: our compiled operator on CPU, composed operators elsewhere.
 
-MXNet's own ``LRN`` fails in float64, and its backward pass is a slow reference kernel on CPU. The operator in
-``response_norm.cc`` is compiled once per environment, against the headers that MXNet's wheel carries.
+MXNet's own ``LRN`` fails in float64, and its backward pass is a slow reference kernel on CPU.
 """
-
-import subprocess
-from functools import lru_cache
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from gluon_impl.operators import COMPILED, implementation
 from paper.architecture import Norm
-from protocol import native
-from protocol.record import log
-
-SOURCE = Path(__file__).with_suffix(".cc")
-COMPILED, COMPOSED = "compiled operator", "composed operators"
-
-
-@lru_cache(maxsize=1)
-def implementation() -> str:
-    """Compile and load the operator; say which implementation CPU contexts use in this process."""
-    if native.compiler() is None:
-        log("no C++ compiler found: the response norm is composed of MXNet's operators, several times slower")
-        return COMPOSED
-    wheel = Path(mx.__file__).parent
-    arguments = ("-std=c++14", f"-I{wheel / 'include'}", str(wheel / "src" / "lib_api.cc"))
-    try:
-        mx.library.load(str(native.library(SOURCE, f"mxnet {mx.__version__}", arguments)), verbose=False)
-    except subprocess.CalledProcessError as error:
-        log(f"compiling {SOURCE.name} failed, so the response norm is composed of operators:\n{error.stderr}")
-        return COMPOSED
-    return COMPILED
 
 
 class ResponseNorm(gluon.HybridBlock):

@@ -8,8 +8,8 @@ import mxnet as mx
 
 from gluon_impl import placement
 from gluon_impl.network import AlexNet, MakeBlock, make_block
+from gluon_impl.operators import COMPOSED, implementation
 from gluon_impl.optimizer import Optimizer
-from gluon_impl.response_norm import COMPOSED, implementation
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, surroundings

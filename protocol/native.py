@@ -19,24 +19,33 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
-def library(source: Path, framework: str, arguments: Sequence[str]) -> Path:
-    """Path of the library compiled from ``source``; built if this source, ``framework`` and processor have none yet.
+def library(name: str, sources: Sequence[Path], framework: str, arguments: Sequence[str]) -> Path:
+    """Path of the library ``name``; built if these ``sources``, ``framework`` and processor have none yet.
 
-    ``framework``: its name and version. ``arguments``: what the compiler is told of it.
+    ``sources``: headers among them are not compiled by themselves. ``framework``: its name and version. ``arguments``:
+    what the compiler is told of it.
 
     Raises:
-        CalledProcessError: it does not compile.
+        CalledProcessError: they do not compile.
     """
     # A processor's name says little in a virtual machine: its instructions do.
-    known = (source.read_text(), framework, *FLAGS, *arguments, processor_name(), _instructions())
+    known = (
+        *(source.read_text() for source in sources),
+        framework,
+        *FLAGS,
+        *arguments,
+        processor_name(),
+        _instructions(),
+    )
     key = hashlib.sha256("\0".join(known).encode()).hexdigest()[:16]
-    built = Path(sys.prefix) / "lib" / f"alexnet_{source.stem}-{key}.so"
+    built = Path(sys.prefix) / "lib" / f"alexnet_{name}-{key}.so"
     if not built.exists():
         handle, draft = tempfile.mkstemp(dir=built.parent, suffix=".so")
         os.close(handle)
         try:
             # What a source uses comes before the libraries that have it.
-            command = [str(compiler()), *FLAGS, "-o", draft, str(source), *arguments]
+            units = [str(source) for source in sources if source.suffix == ".cc"]
+            command = [str(compiler()), *FLAGS, "-o", draft, *units, *arguments]
             subprocess.run(command, check=True, capture_output=True, text=True)
             os.replace(draft, built)
         finally:

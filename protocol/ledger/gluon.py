@@ -13,6 +13,7 @@ from paper.architecture import Activation, Dropout, Layer, Norm, Pool, SpatialNo
 from protocol.ledger.memory import Block, Memory, Part
 
 COMPOSED = 4  # arrays that the operators of the norm within a map leave on the way
+HOLDING = (Norm, SpatialNorm, Pool)  # our operators hold on to the gradient that they were given
 REACH = 16  # a storage is used again for up to so many times more, or less
 
 
@@ -69,8 +70,6 @@ def forward(part: Part, memory: Memory) -> list[Graph]:
             if isinstance(layer, Activation) and isinstance(before, Weighted):
                 continue
             graph.keep(layer, memory.take(size, layer))
-            if isinstance(layer, Pool):
-                graph.keep(layer, memory.take(size, layer))  # where each maximum was
             if isinstance(layer, Norm | SpatialNorm):
                 memory.pass_by(size, layer)  # our operator's input, out of oneDNN's layout
             if isinstance(layer, Dropout):
@@ -83,28 +82,26 @@ def forward(part: Part, memory: Memory) -> list[Graph]:
 
 def backward(part: Part, memory: Memory, passed: list[Graph]) -> None:
     last = part.layers[-1]
-    # Where gradients are added up over micro-batches, a graph's arrays are given back together.
-    together = part.micro_batches > 1
     arrived = memory.take(part.output(last), last)
     for graph in reversed(passed):
         planned = plan(part, graph.layers)
         held: dict[int, Block] = {}
+        given = [arrived]
         for place, layer in enumerate(reversed(graph.layers)):
             storage = planned.uses[place]
             if storage is not None and storage not in held:
                 held[storage] = memory.take(planned.sizes[storage], layer)
             if isinstance(layer, Norm | SpatialNorm):
                 memory.pass_by(part.output(layer), layer)
+            if storage is None or not isinstance(layer, HOLDING):
+                memory.drop(*given)
+                given = []
             if storage is None:
-                memory.drop(arrived)
                 # What crossed: the gradient by each column's maps, those that come back, and their sum.
                 arrived = memory.take(_back(part, layer) * (2 if part.crosses(layer) else 1), layer)
-            if not together:
-                memory.drop(*graph.kept[layer.name])
-                memory.drop(*(held.pop(done) for done in list(held) if done not in planned.uses[place:]))
+            memory.drop(*graph.kept[layer.name])
+            memory.drop(*(held.pop(done) for done in list(held) if done not in planned.uses[place:]))
         memory.drop(*held.values())
-        if together:
-            memory.drop(*(block for blocks in graph.kept.values() for block in blocks))
     memory.drop(arrived)
 
 

@@ -19,17 +19,20 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_library_for_one_source_framework_and_arguments(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = native.library(source, "a 1", ("-DANSWER=42",))
+    first = native.library("answer", (source,), "a 1", ("-DANSWER=42",))
     made = first.stat().st_mtime_ns
-    assert native.library(source, "a 1", ("-DANSWER=42",)) == first
+    assert native.library("answer", (source,), "a 1", ("-DANSWER=42",)) == first
     assert first.stat().st_mtime_ns == made
-    others = {native.library(source, "a 2", ("-DANSWER=42",)), native.library(source, "a 1", ("-DANSWER=43",))}
+    others = {
+        native.library("answer", (source,), "a 2", ("-DANSWER=42",)),
+        native.library("answer", (source,), "a 1", ("-DANSWER=43",)),
+    }
     monkeypatch.setattr(native, "_instructions", lambda: "flags: none")
-    others.add(native.library(source, "a 1", ("-DANSWER=42",)))
+    others.add(native.library("answer", (source,), "a 1", ("-DANSWER=42",)))
     assert len({first, *others}) == 4
 
 
 def test_what_does_not_compile_leaves_nothing_behind(source: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        native.library(source, "a 1", ())
+        native.library("answer", (source,), "a 1", ())
     assert list((source.parent / "lib").iterdir()) == []

@@ -1,0 +1,118 @@
+// Overlapping max pooling (paper, section 3.4) as an MXNet operator, forward and backward, float32 and float64.
+//
+// oneDNN pools quickly only what lies in its own layout, and on processors without AVX-512 falls back to a reference
+// kernel for plain maps, which is what the response norm before it puts out. Here a thread takes whole maps:
+//
+//     rows of the window ---> greatest of each pixel's column ---> greatest of each window
+//                             (contiguous, vectorized)             (from cache)
+//
+// A tie's gradient goes to the first of the window, row by row, as oneDNN's does.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "operators.h"
+
+namespace {
+
+struct Pool {
+  int64_t window, stride;
+
+  explicit Pool(const Attributes& attributes)
+      : window(std::stoll(attributes.at("window"))), stride(std::stoll(attributes.at("stride"))) {}
+
+  int64_t out(int64_t size) const { return (size - window) / stride + 1; }
+};
+
+// A pair's greater value; not a number wins, so that a network that diverges is seen to.
+template <typename T>
+inline T greater(T a, T b) {
+  return a >= b || a != a ? a : b;
+}
+
+// One map: `x` (rows, columns) -> `y`; `tallest`: room for a row.
+template <typename T>
+void forward(const T* x, T* y, int64_t rows, int64_t columns, const Pool& pool, T* __restrict tallest) {
+  for (int64_t r = 0; r < pool.out(rows); ++r) {
+    const T* top = x + r * pool.stride * columns;
+    std::copy(top, top + columns, tallest);
+    for (int64_t down = 1; down < pool.window; ++down)
+      for (int64_t c = 0; c < columns; ++c) tallest[c] = greater(tallest[c], top[down * columns + c]);
+    // In place: after n rounds each has the greatest of itself and the n to its right.
+    for (int64_t along = 1; along < pool.window; ++along)
+      for (int64_t c = 0; c + along < columns; ++c) tallest[c] = greater(tallest[c], tallest[c + 1]);
+    for (int64_t c = 0; c < pool.out(columns); ++c) *y++ = tallest[c * pool.stride];
+  }
+}
+
+// One map: the gradient `g` by `y` -> `dx`.
+template <typename T>
+void backward(const T* g, const T* x, const T* y, T* dx, int64_t rows, int64_t columns, const Pool& pool) {
+  std::fill(dx, dx + rows * columns, T(0));
+  for (int64_t r = 0; r < pool.out(rows); ++r) {
+    for (int64_t c = 0; c < pool.out(columns); ++c, ++g, ++y) {
+      const int64_t corner = r * pool.stride * columns + c * pool.stride;
+      int64_t first = corner;
+      // From the last to the first, without a branch: where a maximum lies cannot be foreseen.
+      for (int64_t down = pool.window - 1; down >= 0; --down)
+        for (int64_t at = corner + down * columns + pool.window - 1; at >= corner + down * columns; --at)
+          first = x[at] == *y ? at : first;
+      dx[first] += *g;
+    }
+  }
+}
+
+struct Forward {
+  template <typename T>
+  static void run(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
+    const Pool pool(attributes);
+    const std::vector<int64_t>&from = inputs->at(0).shape, &to = outputs->at(0).shape;
+    const T* x = inputs->at(0).data<T>();
+    T* y = outputs->at(0).data<T>();
+#pragma omp parallel for schedule(static)
+    for (int64_t map = 0; map < from[0] * from[1]; ++map) {
+      std::vector<T> tallest(from[3]);
+      forward(x + map * from[2] * from[3], y + map * to[2] * to[3], from[2], from[3], pool, tallest.data());
+    }
+  }
+};
+
+// MXNet hands over the gradient of the output, then the input, then the output.
+struct Backward {
+  template <typename T>
+  static void run(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
+    const Pool pool(attributes);
+    const std::vector<int64_t>&from = inputs->at(1).shape, &to = inputs->at(2).shape;
+    const T *g = inputs->at(0).data<T>(), *x = inputs->at(1).data<T>(), *y = inputs->at(2).data<T>();
+    T* dx = outputs->at(0).data<T>();
+#pragma omp parallel for schedule(static)
+    for (int64_t map = 0; map < from[0] * from[1]; ++map) {
+      const int64_t in = map * from[2] * from[3], out = map * to[2] * to[3];
+      backward(g + out, x + in, y + out, dx + in, from[2], from[3], pool);
+    }
+  }
+};
+
+MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* inputs,
+                          std::vector<std::vector<unsigned int>>* outputs) {
+  const Pool pool(attributes);
+  auto shape = inputs->at(0);
+  for (size_t axis = 2; axis < shape.size(); ++axis) {
+    if (shape[axis] < pool.window) {
+      MX_ERROR_MSG << "max_pool's window is larger than the maps";
+      return MX_FAIL;
+    }
+    shape[axis] = pool.out(shape[axis]);
+  }
+  outputs->at(0) = shape;
+  return MX_SUCCESS;
+}
+
+}  // namespace
+
+REGISTER_OP(max_pool)
+    .setForward(by_type<Forward>, "cpu")
+    .setBackward(by_type<Backward>, "cpu")
+    .setParseAttrs(one_to_one)
+    .setInferType(floats_only)
+    .setInferShape(infer_shape);

@@ -1,0 +1,74 @@
+"""Max pooling, by our compiled operator and by MXNet's, against the oracle's."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_impl import max_pool
+from gluon_impl.max_pool import MaxPool
+from gluon_impl.operators import COMPILED, COMPOSED
+from paper.architecture import Pool
+from protocol.reference import Pass, carry_out
+
+MAPS = {
+    "pool1": ((8, 55, 55), 3, 2),
+    "pool5": ((16, 13, 13), 3, 2),
+    "rows and columns that no window reaches": ((3, 8, 8), 3, 2),
+    "windows that do not overlap": ((2, 9, 9), 3, 3),
+    "a window that moves by one": ((2, 6, 6), 4, 1),
+    "one window": ((5, 3, 3), 3, 2),
+}
+
+
+def layer_of(name: str) -> Pool:
+    (maps, rows, columns), window, stride = MAPS[name]
+    shape_out = (maps, (rows - window) // stride + 1, (columns - window) // stride + 1)
+    return Pool("pool", (maps, rows, columns), shape_out, 1, window, stride)
+
+
+def run(block: MaxPool, x: np.ndarray, gradient: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Its output and its input's gradient."""
+    given = mx.nd.array(x, dtype=dtype)
+    given.attach_grad()
+    with autograd.record():
+        out = block(given)
+    out.backward(mx.nd.array(gradient, dtype=dtype))
+    assert np.dtype(out.dtype) == np.dtype(given.grad.dtype) == np.dtype(dtype)
+    return out.asnumpy(), given.grad.asnumpy()
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("carrier", [COMPILED, COMPOSED])
+@pytest.mark.parametrize("name", MAPS)
+def test_output_and_gradient(
+    name: str, carrier: str, dtype: str, hybrid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if carrier == COMPOSED:
+        monkeypatch.setattr(max_pool, "implementation", lambda: COMPOSED)
+    layer, generator = layer_of(name), np.random.default_rng(14)
+    block = MaxPool(layer, mx.cpu(0))
+    assert block.compiled == (carrier == COMPILED)
+    if hybrid:
+        block.hybridize(static_alloc=True, static_shape=True)
+    # Few whole numbers, so that windows hold ties, and sums of gradients are exact.
+    x = generator.integers(-3, 4, (2, *layer.shape_in)).astype(np.float64)
+    gradient = generator.integers(-9, 10, (2, *layer.shape_out)).astype(np.float64)
+    expected, backward = carry_out(layer, x, Pass({}))
+    out, by_x = run(block, x, gradient, dtype)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(by_x, backward(gradient))
+
+
+def test_what_is_not_a_number_comes_through() -> None:
+    layer = layer_of("pool5")
+    x = np.zeros((1, *layer.shape_in))
+    x[0, 0, 4, 4] = np.nan  # in the windows that begin at rows and columns 2 and 4
+    out, _ = run(MaxPool(layer, mx.cpu(0)), x, np.zeros((1, *layer.shape_out)), "float32")
+    assert np.argwhere(np.isnan(out)).tolist() == [[0, 0, r, c] for r in (1, 2) for c in (1, 2)]
+
+
+def test_a_window_larger_than_the_maps_is_refused() -> None:
+    with pytest.raises(mx.base.MXNetError, match="larger than the maps"):
+        mx.nd.max_pool(mx.nd.zeros((1, 1, 2, 5)), window=3, stride=2)

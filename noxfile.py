@@ -20,7 +20,9 @@ import hashlib
 import os
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -81,8 +83,9 @@ def env_compare(session: nox.Session) -> None:
     install(session, "compare", "test", "lint")
 
 
-def run(session: nox.Session, environment: str, *arguments: str) -> None:
-    session.run(python_of(session, environment), *arguments, external=True)
+def run(session: nox.Session, environment: str, *arguments: str, silent: bool = False) -> Any:
+    """Run an environment's interpreter; return what it says where it is ``silent``."""
+    return session.run(python_of(session, environment), *arguments, external=True, silent=silent)
 
 
 @nox.session(requires=["env-gluon"], venv_backend="none", default=False)
@@ -147,18 +150,29 @@ def power(session: nox.Session) -> None:
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run every environment's tests."""
+    """Run every environment's tests: DeepSpeed's, which wait for processes half of their time, beside all others."""
     shared = ["tests/paper", "tests/protocol"]
-    run(session, "env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)
-    run(session, "env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)
+    others = [("env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)]
     if MXNET_RUNS_HERE:
-        run(session, "env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs)
         for backend in ("gluon", "deepspeed"):
             session.env[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
-        run(session, "env-compare", "-m", "pytest", "tests/together", *session.posargs)
-        run(session, "env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4")
+        others += [
+            ("env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs),
+            ("env-compare", "-m", "pytest", "tests/together", *session.posargs),
+            ("env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4"),
+        ]
     else:
         session.log(MXNET_SENTENCE)
+
+    def carry_out(commands: list[tuple[str, ...]]) -> None:
+        for command in commands:
+            session.log(f"begins: {' '.join(command)}")
+            # Shown when it has ended: two at a time would be read as one.
+            session.log(run(session, *command, silent=True))
+
+    own = [("env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(carry_out, [own, others]))
 
 
 @nox.session(requires=["env-compare"], venv_backend="none")

@@ -116,6 +116,10 @@ def lopsided(F: Any, x: Any) -> Any:
     return x * (2 + 1e-4 * total) ** -0.75
 
 
+def pooled(F: Any, x: Any, **settings: str) -> Any:
+    return F.Pooling(x, **{"kernel": (3, 3), "stride": (2, 2), "pool_type": "max", **settings})
+
+
 _wraps("no norm after conv1", "norm1", instead=True)
 _wraps("a window of 4 maps", "norm1 norm2", lopsided, instead=True)
 _wraps("conv2 reads both columns", "conv2", after=lambda F, x: x + 0.01 * exchanged(F, x))
@@ -127,6 +131,8 @@ _wraps("conv5's kernels turned about", "conv5", turned, turned)
 _wraps("fc6 reads rows, columns, maps", "fc6", lambda F, x: F.transpose(x, (0, 2, 3, 1)))
 _wraps("a leaky ReLU after conv3", "relu3", lambda F, x: F.LeakyReLU(x, slope=0.01), instead=True)
 _wraps("no ReLU after fc7", "relu7", instead=True)
+_wraps("average pooling", "pool1 pool2 pool5", lambda F, x: pooled(F, x, pool_type="avg"), instead=True)
+_wraps("pooling rounds up", "pool1 pool2 pool5", lambda F, x: pooled(F, x, pooling_convention="full"), instead=True)
 _wraps("a crossing's gradient halved", "conv3", lambda F, x: x * 0.5 + F.BlockGrad(x * 0.5))
 _wraps("a crossing's gradient doubled", "conv3", lambda F, x: x * 2 - F.BlockGrad(x))
 _wraps("no gradient through norm2", "norm2", lambda F, x: x * 0 + F.BlockGrad(x))
@@ -147,20 +153,6 @@ def _rounds(name: str, dtype: str, before: Compute) -> None:
 _rounds("bfloat16 passed off as float32", "float32", rounded(8))
 _rounds("TF32 passed off as float32", "float32", rounded(11))
 _rounds("float32 passed off as float64", "float64", lambda F, x: F.cast(F.cast(x, "float32"), "float64"))
-
-
-def _pooling(name: str, **settings: object) -> None:
-    def change(layer: Layer, share: Share) -> gluon.HybridBlock:
-        block = make_block(layer, share)
-        if layer.name.startswith("pool"):
-            block._kwargs |= settings
-        return block
-
-    PLANTS[name] = lambda patch: building(patch, change)
-
-
-_pooling("average pooling", pool_type="avg")
-_pooling("pooling rounds up", pooling_convention="full")
 
 
 # --- dropout --------------------------------------------------------------------------------------------------------

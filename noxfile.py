@@ -22,7 +22,7 @@ import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from threading import Event
 
 import nox
 
@@ -83,9 +83,8 @@ def env_compare(session: nox.Session) -> None:
     install(session, "compare", "test", "lint")
 
 
-def run(session: nox.Session, environment: str, *arguments: str, silent: bool = False) -> Any:
-    """Run an environment's interpreter; return what it says where it is ``silent``."""
-    return session.run(python_of(session, environment), *arguments, external=True, silent=silent)
+def run(session: nox.Session, environment: str, *arguments: str) -> None:
+    session.run(python_of(session, environment), *arguments, external=True)
 
 
 @nox.session(requires=["env-gluon"], venv_backend="none", default=False)
@@ -164,15 +163,26 @@ def tests(session: nox.Session) -> None:
     else:
         session.log(MXNET_SENTENCE)
 
-    def carry_out(commands: list[tuple[str, ...]]) -> None:
-        for command in commands:
-            session.log(f"begins: {' '.join(command)}")
-            # Shown when it has ended: two at a time would be read as one.
-            session.log(run(session, *command, silent=True))
-
     own = [("env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)]
+    stopped = Event()
+
+    def carry_out(commands: list[tuple[str, ...]]) -> None:
+        for environment, *arguments in commands:
+            if stopped.is_set():
+                return
+            try:
+                # Shown when it has ended: two at a time would be read as one.
+                print(session.run(python_of(session, environment), *arguments, external=True, silent=True), flush=True)
+            except BaseException:
+                stopped.set()
+                raise
+
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(carry_out, [own, others]))
+        try:
+            list(pool.map(carry_out, [own, others]))
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
 
 
 @nox.session(requires=["env-compare"], venv_backend="none")

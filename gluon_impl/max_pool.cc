@@ -1,13 +1,16 @@
 // Overlapping max pooling (paper, section 3.4) as an MXNet operator, forward and backward, float32 and float64.
 //
 // oneDNN pools quickly only what lies in its own layout, and on processors without AVX-512 falls back to a reference
-// kernel for plain maps, which is what the response norm before it puts out. Here a thread takes whole maps:
+// kernel for plain maps, which is what the response norm before it puts out. What a convolution puts out, as before
+// pool5, is put into plain maps first: little, beside the rest. Here a thread takes whole maps:
 //
 //     rows of the window ---> greatest of each pixel's column ---> greatest of each window
 //                             (contiguous, vectorized)             (from cache)
 //
-// A tie's gradient goes to the first of the window, row by row, as oneDNN's does.
+// A tie's gradient goes to the first of the window, row by row, as oneDNN's does; that of what is not a number, which
+// equals nothing, to the window's first place.
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -19,7 +22,9 @@ struct Pool {
   int64_t window, stride;
 
   explicit Pool(const Attributes& attributes)
-      : window(std::stoll(attributes.at("window"))), stride(std::stoll(attributes.at("stride"))) {}
+      : window(std::stoll(attributes.at("window"))), stride(std::stoll(attributes.at("stride"))) {
+    if (window < 1 || stride < 1) throw std::invalid_argument("window and stride begin at 1");
+  }
 
   int64_t out(int64_t size) const { return (size - window) / stride + 1; }
 };
@@ -82,7 +87,8 @@ struct Backward {
   template <typename T>
   static void run(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs) {
     const Pool pool(attributes);
-    const std::vector<int64_t>&from = inputs->at(1).shape, &to = inputs->at(2).shape;
+    // Not the inputs' shapes: MXNet moves those of arrays that it puts into plain layout.
+    const std::vector<int64_t>&from = outputs->at(0).shape, to = {from[0], from[1], pool.out(from[2]), pool.out(from[3])};
     const T *g = inputs->at(0).data<T>(), *x = inputs->at(1).data<T>(), *y = inputs->at(2).data<T>();
     T* dx = outputs->at(0).data<T>();
 #pragma omp parallel for schedule(static)
@@ -97,7 +103,11 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
                           std::vector<std::vector<unsigned int>>* outputs) {
   const Pool pool(attributes);
   auto shape = inputs->at(0);
-  for (size_t axis = 2; axis < shape.size(); ++axis) {
+  if (shape.size() != 4) {
+    MX_ERROR_MSG << "max_pool pools (batch, maps, rows, columns)";
+    return MX_FAIL;
+  }
+  for (size_t axis : {2, 3}) {
     if (shape[axis] < pool.window) {
       MX_ERROR_MSG << "max_pool's window is larger than the maps";
       return MX_FAIL;
@@ -113,6 +123,6 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 REGISTER_OP(max_pool)
     .setForward(by_type<Forward>, "cpu")
     .setBackward(by_type<Backward>, "cpu")
-    .setParseAttrs(one_to_one)
+    .setParseAttrs(one_to_one<Pool>)
     .setInferType(floats_only)
     .setInferShape(infer_shape);

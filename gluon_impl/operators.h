@@ -1,6 +1,7 @@
 // What MXNet asks of every operator that makes one array of numbers from another, float32 or float64.
 #pragma once
 
+#include <exception>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -23,7 +24,15 @@ MXReturnValue by_type(const Attributes& attributes, std::vector<MXTensor>* input
   return MX_SUCCESS;
 }
 
-MXReturnValue one_to_one(const Attributes&, int* inputs, int* outputs) {
+// One array of another, and attributes that make `Settings`.
+template <typename Settings>
+MXReturnValue one_to_one(const Attributes& attributes, int* inputs, int* outputs) {
+  try {
+    Settings{attributes};
+  } catch (const std::exception& error) {  // one is missing, or no number
+    MX_ERROR_MSG << "an attribute of our operator is missing or wrong: " << error.what();
+    return MX_FAIL;
+  }
   *inputs = *outputs = 1;
   return MX_SUCCESS;
 }

@@ -10,7 +10,7 @@ from protocol import native
 from protocol.record import log
 
 FOLDER = Path(__file__).parent
-SOURCES = tuple(FOLDER / name for name in ("response_norm.cc", "max_pool.cc", "operators.cc", "operators.h"))
+SOURCES = tuple(sorted(path for path in FOLDER.iterdir() if path.suffix in (".cc", ".h")))
 COMPILED, COMPOSED = "compiled operator", "composed operators"
 
 
@@ -25,7 +25,7 @@ def implementation() -> str:
     try:
         library = native.library("operators", SOURCES, f"mxnet {mx.__version__}", arguments)
         mx.library.load(str(library), verbose=False)
-    except (subprocess.CalledProcessError, mx.base.MXNetError) as error:
+    except (subprocess.CalledProcessError, OSError, mx.base.MXNetError) as error:
         why = getattr(error, "stderr", error)
         log(f"our operators do not compile or load, so norm and pooling are MXNet's operators:\n{why}")
         return COMPOSED

@@ -136,7 +136,7 @@ struct Forward {
     const Norm norm(attributes);
     const auto pass = norm.rectifies ? forward<true, T> : forward<false, T>;
     MXTensor &x = inputs->at(0), &b = outputs->at(0);
-    pass(x.data<T>(), b.data<T>(), x.shape, norm);
+    pass(x.data<T>(), b.data<T>(), b.shape, norm);
   }
 };
 
@@ -147,7 +147,8 @@ struct Backward {
     const Norm norm(attributes);
     const auto pass = norm.rectifies ? backward<true, T> : backward<false, T>;
     MXTensor &g = inputs->at(0), &x = inputs->at(1), &dx = outputs->at(0);
-    pass(g.data<T>(), x.data<T>(), dx.data<T>(), x.shape, norm);
+    // Not an input's shape: MXNet moves those of arrays that it puts into plain layout.
+    pass(g.data<T>(), x.data<T>(), dx.data<T>(), dx.shape, norm);
   }
 };
 
@@ -162,6 +163,6 @@ MXReturnValue same_shape(const Attributes&, std::vector<std::vector<unsigned int
 REGISTER_OP(response_norm)
     .setForward(by_type<Forward>, "cpu")
     .setBackward(by_type<Backward>, "cpu")
-    .setParseAttrs(one_to_one)
+    .setParseAttrs(one_to_one<Norm>)
     .setInferType(floats_only)
     .setInferShape(same_shape);

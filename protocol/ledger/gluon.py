@@ -13,7 +13,7 @@ from paper.architecture import Activation, Dropout, Layer, Norm, Pool, SpatialNo
 from protocol.ledger.memory import Block, Memory, Part
 
 COMPOSED = 4  # arrays that the operators of the norm within a map leave on the way
-HOLDING = (Norm, SpatialNorm, Pool)  # our operators hold on to the gradient that they were given
+HOLDING = (Norm, SpatialNorm, Pool)  # what a graph was given is let go after the first that is none of these
 REACH = 16  # a storage is used again for up to so many times more, or less
 
 
@@ -134,7 +134,7 @@ def plan(part: Part, layers: Sequence[Layer]) -> Plan:
             found.uses.append(before)  # in place
             continue
         storage = _take(found, free, _back(part, layer))
-        # Our operator holds on to the gradient that it was given.
+        # The planner does not use again what the norm's operator reads.
         if before is not None and not isinstance(layer, Norm | SpatialNorm):
             free.append(before)
         found.uses.append(storage)

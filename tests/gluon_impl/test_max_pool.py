@@ -1,5 +1,9 @@
 """Max pooling, by our compiled operator and by MXNet's, against the oracle's."""
 
+import subprocess
+import sys
+from textwrap import dedent
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from gluon_impl.max_pool import MaxPool
 from gluon_impl.operators import COMPILED, COMPOSED
 from paper.architecture import Pool
 from protocol.reference import Pass, carry_out
+from tests.commands import environment
 
 MAPS = {
     "pool1": ((8, 55, 55), 3, 2),
@@ -69,6 +74,35 @@ def test_what_is_not_a_number_comes_through() -> None:
     assert np.argwhere(np.isnan(out)).tolist() == [[0, 0, r, c] for r in (1, 2) for c in (1, 2)]
 
 
-def test_a_window_larger_than_the_maps_is_refused() -> None:
+def test_what_cannot_be_pooled_is_refused() -> None:
+    block = MaxPool(layer_of("pool5"), mx.cpu(0))
     with pytest.raises(mx.base.MXNetError, match="larger than the maps"):
-        mx.nd.max_pool(mx.nd.zeros((1, 1, 2, 5)), window=3, stride=2)
+        block(mx.nd.zeros((1, 1, 2, 5)))
+    with pytest.raises(mx.base.MXNetError, match="batch, maps, rows, columns"):
+        block(mx.nd.zeros((1, 5, 5)))
+    for attributes in ({"window": 3}, {"window": 3, "stride": 0}):
+        with pytest.raises(mx.base.MXNetError, match="missing or wrong"):
+            mx.nd.max_pool(mx.nd.zeros((1, 1, 5, 5)), **attributes)
+
+
+def test_rows_and_columns_are_not_exchanged() -> None:
+    out = MaxPool(layer_of("pool5"), mx.cpu(0))(mx.nd.arange(18).reshape((1, 1, 3, 6)))
+    assert out.asnumpy().tolist() == [[[[14.0, 16.0]]]]
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """Loaded anew: a process's threads are counted when MXNet is loaded."""
+    script = """
+        import mxnet as mx, numpy as np
+        from gluon_impl.max_pool import MaxPool
+        from paper.architecture import Pool
+        block = MaxPool(Pool("pool", (64, 55, 55), (64, 27, 27), 1), mx.cpu(0))
+        x = np.random.default_rng(15).normal(size=(8, 64, 55, 55))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+        expected = windows.max(axis=(4, 5))
+        for _ in range(20):
+            assert np.array_equal(block(mx.nd.array(x, dtype="float64")).asnumpy(), expected)
+    """
+    command = [sys.executable, "-c", dedent(script)]
+    done = subprocess.run(command, env=environment(OMP_NUM_THREADS="2"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

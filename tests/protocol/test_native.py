@@ -1,5 +1,6 @@
 """What is compiled once is used again, until something about it changes."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,14 @@ def test_what_does_not_compile_leaves_nothing_behind(source: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         native.library("answer", (source,), "a 1", ())
     assert list((source.parent / "lib").iterdir()) == []
+
+
+def test_several_sources_make_one_library_and_each_of_them_counts(source: Path) -> None:
+    half, header = source.with_name("half.cc"), source.with_name("half.h")
+    half.write_text('#include "half.h"\nint half() { return ALL / 2; }')
+    source.write_text('#include "half.h"\nextern "C" int answer() { return 2 * half(); }')
+    made = {}
+    for whole in ("42", "44"):
+        header.write_text(f"int half(); constexpr int ALL = {whole};")
+        made[whole] = native.library("answer", (source, half, header), "a 1", ())
+    assert {whole: ctypes.CDLL(str(path)).answer() for whole, path in made.items()} == {"42": 42, "44": 44}

@@ -1,5 +1,6 @@
 """The comparison's command line: ``python -m compare run | ladder | bench | audit | lint``."""
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from compare.report import each_quantity, parity_sentence, summary, worst_by_run
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
+from protocol.files import write_text
 from protocol.lint import read_lint
 from protocol.profiles import PROFILES, TWINS, jobs_of
 from protocol.record import log, write_table
@@ -80,16 +82,18 @@ def ladder(
         raise Misuse(f"there is no rung {rung!r}; there are {', '.join(RUNGS)}")
     interpreters = conductor.interpreters_of(gluon, deepspeed)
     photos(STORES)
+    here, out = benching.machine(), LADDER / "rungs" / rung if rung else LADDER
     jobs = jobs_of(rung, tuple(backend for backend in TWINS if backend in interpreters))
     failed, _ = conductor.carry_out(jobs, interpreters, STORES)
     folders = {job.folder for job in jobs}
     runs = Runs(tuple(run for run in load_runs(RUNS).finished if run.folder in folders))
     found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
-    tables.write(LADDER, "parity", found)
+    tables.write(out, "parity", found)
+    write_text(out / benching.MACHINE, json.dumps(here, indent=1) + "\n")
     table = parity.table(found)
     _print_ladder(table, whole=rung is not None)
     log(parity_sentence(table))
-    log(f"every quantity: {LADDER / 'parity.csv'}")
+    log(f"every quantity: {out / 'parity.csv'}")
     sys.exit(0 if not failed and table["agrees"].astype(bool).all() else 1)
 
 
@@ -121,7 +125,7 @@ def audit(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
-    keep(RUNS, STORES, POWER, LINT, BENCH, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, REFERENCE.parent)
     regenerate(Path("README.md"), REFERENCE)
 
 

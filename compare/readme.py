@@ -8,7 +8,7 @@ import pandas as pd
 from compare import power, presets, throughput
 from compare.answers import answers
 from compare.bench import MACHINE
-from compare.reference import benches
+from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.report import facts, parity_sentence, speeds, summary
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
@@ -40,6 +40,7 @@ def block(audit: Path) -> str:
         f"[{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         f"{power.sentence(tables['power'])} A tolerance is what float32 costs the float64 oracle, measured.",
+        *_ladders(audit.parent),
         "\n".join(f"- {line}" for line in facts(tables)),
         _speeds(tables),
         *_benches(audit.parent),
@@ -60,12 +61,10 @@ def _speeds(tables: dict[str, pd.DataFrame]) -> str:
 def _benches(reference: Path) -> list[str]:
     """What each machine's bench came to, the newest first and with its plots."""
     found: list[str] = []
-    for folder in benches(reference):
-        machine = json.loads((folder / MACHINE).read_text())
-        where = f"{machine['cores']} cores of {machine['processor']}, {machine['started'][:10]}"
+    for folder in by_machine(reference, BENCHES):
         title = (
             "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`) on "
-            f"{where} ([all of it]({folder.as_posix()})):"
+            f"{_where(folder)} ([all of it]({folder.as_posix()})):"
         )
         newest = not found
         found += [title, _throughput(pd.read_csv(folder / "throughput.csv"))]
@@ -73,6 +72,21 @@ def _benches(reference: Path) -> list[str]:
         if newest:
             found += _plots(folder)
     return found
+
+
+def _ladders(reference: Path) -> list[str]:
+    """What climbing the whole ladder came to on each machine, the newest first."""
+    return [
+        f"The whole ladder, every reading and placement (`nox -s ladder`), on {_where(folder)}: "
+        f"{parity_sentence(pd.read_csv(folder / LADDER_TABLE).fillna({'reading': '', 'where': ''}))}"
+        for folder in by_machine(reference, LADDERS)
+    ]
+
+
+def _where(folder: Path) -> str:
+    """The machine that a folder's figures are from, and the day."""
+    machine = json.loads((folder / MACHINE).read_text())
+    return f"{machine['cores']} cores of {machine['processor']}, {machine['started'][:10]}"
 
 
 def _plots(folder: Path) -> list[str]:

@@ -5,21 +5,24 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from compare import audit
 from compare.bench import MACHINE
 from compare.load import load_runs
 from protocol.errors import Misuse
 from protocol.files import new_folder
 
-BENCHES = "bench"
+BENCHES, LADDERS = "bench", "ladder"
+LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
 
-def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, target: Path) -> None:
+def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, climbed: Path, target: Path) -> None:
     """Copy the small files of ``runs`` below ``target``, and write the audit that follows from them.
 
-    ``mistakes``, ``linted`` and ``benched`` are the folders of the ladder's trials, of other networks' records and of
-    the bench.
+    ``mistakes``, ``linted``, ``benched`` and ``climbed`` are the folders of the ladder's trials, of other networks'
+    records, of the bench and of the ladder climbed whole.
     """
     with new_folder(target) as draft:
         for run in load_runs(runs).finished:
@@ -36,29 +39,36 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, ta
             shutil.copyfile(mistakes / "power.csv", draft / "power" / "power.csv")
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
-        # Benches of other machines stay.
-        if (target / BENCHES).is_dir():
-            shutil.copytree(target / BENCHES, draft / BENCHES)
+        # What other machines did stays.
+        for kind in (BENCHES, LADDERS):
+            if (target / kind).is_dir():
+                shutil.copytree(target / kind, draft / kind)
         if benched.is_dir():
-            own = draft / BENCHES / folder_of(benched)
+            own = draft / BENCHES / folder_of(benched, "throughput.csv")
             shutil.rmtree(own, ignore_errors=True)
             shutil.copytree(benched, own)
+        if climbed.is_dir():
+            own = draft / LADDERS / folder_of(climbed, "parity.csv")
+            own.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(climbed / MACHINE, own / MACHINE)
+            packed = {"method": "gzip", "mtime": 0}
+            pd.read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
 
 
-def folder_of(bench: Path) -> str:
-    """The name of the folder in which the reference keeps ``bench``: its processor's and cores, in plain letters.
+def folder_of(done: Path, table: str) -> str:
+    """The name of the folder in which the reference keeps what a machine did: its processor's, in plain letters.
 
     Raises:
-        Misuse: the bench does not say what it ran on, or is not complete.
+        Misuse: ``done`` does not say what it ran on, or lacks its ``table``.
     """
-    if not all((bench / name).is_file() for name in (MACHINE, "throughput.csv")):
-        raise Misuse(f"the bench in {bench} is not complete: nox -s bench writes it anew")
-    machine = json.loads((bench / MACHINE).read_text())
+    if not all((done / name).is_file() for name in (MACHINE, table)):
+        raise Misuse(f"what is in {done} is not complete: nox -s bench or nox -s ladder writes it anew")
+    machine = json.loads((done / MACHINE).read_text())
     return re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']} {machine['cores']} cores".lower()).strip("-")
 
 
-def benches(reference: Path) -> list[Path]:
-    """The folders of the machines' benches, the newest first."""
-    found = [path.parent for path in (reference / BENCHES).glob(f"*/{MACHINE}")]
+def by_machine(reference: Path, kind: str) -> list[Path]:
+    """The machines' folders of ``kind``, the newest first."""
+    found = [path.parent for path in (reference / kind).glob(f"*/{MACHINE}")]
     return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["started"], reverse=True)

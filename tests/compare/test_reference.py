@@ -16,8 +16,8 @@ from compare import audit
 from compare import lint as linting
 from compare.bench import MACHINE
 from compare.load import load_runs
-from compare.readme import BEGIN, END, block, read_tables, with_block
-from compare.reference import benches, folder_of, keep
+from compare.readme import BEGIN, END, _ladders, block, read_tables, with_block
+from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.lint import read_lint
@@ -71,17 +71,32 @@ def test_a_bench_is_kept_by_its_machine_and_the_newest_comes_first(tmp_path: Pat
     ):
         bench = bench_of(tmp_path / str(number), processor, started)
         (bench / f"of-{number}.csv").write_text("")
-        keep(runs, data, tmp_path / "none", tmp_path / "none", bench, target)
-    assert [folder.name for folder in benches(target)] == ["amd-epyc-9-2-cores", "old-r-core-2-cores"]
+        keep(runs, data, tmp_path / "none", tmp_path / "none", bench, tmp_path / "none", target)
+    assert [folder.name for folder in by_machine(target, BENCHES)] == ["amd-epyc-9-2-cores", "old-r-core-2-cores"]
     # One machine's newer bench replaces its older one, whole.
-    assert {path.name for path in benches(target)[0].iterdir()} == {MACHINE, "throughput.csv", "of-2.csv"}
+    assert {path.name for path in by_machine(target, BENCHES)[0].iterdir()} == {MACHINE, "throughput.csv", "of-2.csv"}
 
 
 def test_a_bench_that_was_stopped_is_not_kept(tmp_path: Path) -> None:
     bench = bench_of(tmp_path / "bench", "AMD EPYC", "2026-01-02")
     (bench / "throughput.csv").unlink()
     with pytest.raises(Misuse, match="not complete"):
-        folder_of(bench)
+        folder_of(bench, "throughput.csv")
+
+
+def test_a_ladder_is_kept_by_its_machine_and_readme_says_what_does_not_agree(tmp_path: Path) -> None:
+    climbed, target = tmp_path / "ladder", tmp_path / "reference"
+    bench_of(climbed, "AMD EPYC", "2026-01-02")
+    table = pd.read_csv(REFERENCE / "audit" / "parity.csv").tail(50)
+    table.iloc[7, table.columns.get_loc("agrees")] = False
+    table.to_csv(climbed / "parity.csv", index=False)
+    runs = tmp_path / "runs"
+    shutil.copytree(REFERENCE / "runs" / "gluon" / "photos", runs / "gluon" / "photos")
+    keep(runs, REFERENCE / "stores", tmp_path / "none", tmp_path / "none", tmp_path / "none", climbed, target)
+    (folder,) = by_machine(target, LADDERS)
+    assert {path.name for path in folder.iterdir()} == {MACHINE, LADDER_TABLE}
+    (sentence,) = _ladders(target)
+    assert "on 2 cores of AMD EPYC, 2026-01-02: 1 of 50 quantities do not agree" in sentence
 
 
 def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mxnet import gluon
 from gluon_impl import imposed, parity, train
 from gluon_impl.network import Dropped, Share, make_block
 from gluon_impl.optimizer import Optimizer, PaperSGD
-from paper.architecture import Layer, Weighted
+from paper.architecture import Layer, Pool, Weighted
 from protocol import dropout
 from tests.mistakes import shared
 from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
@@ -116,10 +116,6 @@ def lopsided(F: Any, x: Any) -> Any:
     return x * (2 + 1e-4 * total) ** -0.75
 
 
-def pooled(F: Any, x: Any, **settings: str) -> Any:
-    return F.Pooling(x, **{"kernel": (3, 3), "stride": (2, 2), "pool_type": "max", **settings})
-
-
 _wraps("no norm after conv1", "norm1", instead=True)
 _wraps("a window of 4 maps", "norm1 norm2", lopsided, instead=True)
 _wraps("conv2 reads both columns", "conv2", after=lambda F, x: x + 0.01 * exchanged(F, x))
@@ -131,8 +127,6 @@ _wraps("conv5's kernels turned about", "conv5", turned, turned)
 _wraps("fc6 reads rows, columns, maps", "fc6", lambda F, x: F.transpose(x, (0, 2, 3, 1)))
 _wraps("a leaky ReLU after conv3", "relu3", lambda F, x: F.LeakyReLU(x, slope=0.01), instead=True)
 _wraps("no ReLU after fc7", "relu7", instead=True)
-_wraps("average pooling", "pool1 pool2 pool5", lambda F, x: pooled(F, x, pool_type="avg"), instead=True)
-_wraps("pooling rounds up", "pool1 pool2 pool5", lambda F, x: pooled(F, x, pooling_convention="full"), instead=True)
 _wraps("a crossing's gradient halved", "conv3", lambda F, x: x * 0.5 + F.BlockGrad(x * 0.5))
 _wraps("a crossing's gradient doubled", "conv3", lambda F, x: x * 2 - F.BlockGrad(x))
 _wraps("no gradient through norm2", "norm2", lambda F, x: x * 0 + F.BlockGrad(x))
@@ -153,6 +147,22 @@ def _rounds(name: str, dtype: str, before: Compute) -> None:
 _rounds("bfloat16 passed off as float32", "float32", rounded(8))
 _rounds("TF32 passed off as float32", "float32", rounded(11))
 _rounds("float32 passed off as float64", "float64", lambda F, x: F.cast(F.cast(x, "float32"), "float64"))
+
+
+def _pooling(name: str, **settings: str) -> None:
+    """MXNet's pooling instead, with ``settings``."""
+
+    def change(layer: Layer, share: Share) -> gluon.HybridBlock:
+        if not isinstance(layer, Pool):
+            return make_block(layer, share)
+        size = {"kernel": (layer.window,) * 2, "stride": (layer.stride,) * 2}
+        return Wrapped(None, lambda F, x: F.Pooling(x, **size, **settings), same)
+
+    PLANTS[name] = lambda patch: building(patch, change)
+
+
+_pooling("average pooling", pool_type="avg")
+_pooling("pooling rounds up", pool_type="max", pooling_convention="full")
 
 
 # --- dropout --------------------------------------------------------------------------------------------------------

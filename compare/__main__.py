@@ -1,6 +1,5 @@
 """The comparison's command line: ``python -m compare run | ladder | bench | audit | lint``."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -89,7 +88,7 @@ def ladder(
     runs = Runs(tuple(run for run in load_runs(RUNS).finished if run.folder in folders))
     found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
     tables.write(out, "parity", found)
-    write_text(out / benching.MACHINE, json.dumps(here, indent=1) + "\n")
+    write_text(out / benching.MACHINE, here)
     table = parity.table(found)
     _print_ladder(table, whole=rung is not None)
     log(parity_sentence(table))

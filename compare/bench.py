@@ -114,14 +114,15 @@ def limit(interpreters: dict[str, str]) -> dict[str, Any]:
     return json.loads(_output([interpreters["deepspeed"], "peers/limit.py"], threads))
 
 
-def machine() -> dict[str, Any]:
-    """What runs the bench, and when."""
-    return {
+def machine() -> str:
+    """What runs a bench or a ladder, and since when, as ``machine.json`` has it."""
+    found = {
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "commit": current_commit(),
         "started": datetime.now(UTC).isoformat(timespec="minutes"),
     }
+    return json.dumps(found, indent=1) + "\n"
 
 
 def feeding(interpreter: str, data: Path) -> float:
@@ -196,7 +197,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     limits: Rows = []
     feeds: Rows = []
     done = 0
-    here = json.dumps(machine(), indent=1) + "\n"
+    here = machine()
     with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):

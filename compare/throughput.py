@@ -159,7 +159,7 @@ def _fed(folder: Path) -> str:
     most = samples.groupby(KEYS)["threads"].transform("max")
     steps = samples[samples["threads"] == most].groupby(KEYS)["seconds"].median()
     share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
-    fed = " and ".join(f"{speed:,.0f} ({backend}'s numpy)" for backend, speed in speeds.items())
+    fed = " and ".join(f"{speed:,.0f} (in {backend}'s environment)" for backend, speed in speeds.items())
     return (
         f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of "
         "its median step."

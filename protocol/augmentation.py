@@ -4,14 +4,23 @@ Draws are planned in whole numbers and levels for a whole epoch, then carried ou
 a resumed run, and a run with another placement see the same pixels.
 """
 
+import ctypes
 import hashlib
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+from numpy.ctypeslib import ndpointer
 
+from protocol import native
 from protocol.datasets.store import Split
 from protocol.random_bits import Purpose, below, normal, words
+from protocol.record import log
 
+SOURCE = Path(__file__).with_suffix(".cc")
 COLOUR_DEVIATION = 0.1
 
 
@@ -78,6 +87,44 @@ def training_batch(
     filling it does.
     """
     batch = np.empty((len(samples), 3, crop, crop), np.float32) if out is None else out
+    (compiled() or composed)(split, plan, crop, samples, batch)
+    return batch
+
+
+Carrier = Callable[[Split, EpochPlan, int, np.ndarray, np.ndarray], None]
+
+
+@lru_cache(maxsize=1)
+def compiled() -> Carrier | None:
+    """What writes a batch in C++, two to three times as fast as numpy; None where it does not compile."""
+    if native.compiler() is None:
+        return None
+    try:
+        augment = ctypes.CDLL(str(native.library(SOURCE.stem, (SOURCE,), "none", ()))).augment
+    except (subprocess.CalledProcessError, OSError) as error:
+        log(f"{SOURCE.name} does not compile or load, so numpy augments:\n{getattr(error, 'stderr', error)}")
+        return None
+
+    def array(dtype: type, dimensions: int) -> type:
+        return ndpointer(dtype, dimensions, flags="C_CONTIGUOUS")
+
+    draws = (array(np.int64, 1), array(np.int64, 1), array(np.bool_, 1), array(np.float32, 2))
+    sizes = (ctypes.c_int64, ctypes.c_int64)
+    taken = (array(np.int64, 1), ctypes.c_int64, ctypes.c_int64, array(np.float32, 4))
+    augment.argtypes = (array(np.uint8, 4), array(np.float32, 3), *draws, *sizes, *taken)
+    augment.restype = ctypes.c_bool
+
+    def carry_out(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
+        drawn = (plan.rows, plan.columns, plan.flips, plan.shifts)
+        sizes = (len(split), split.edge)
+        if not augment(split.images, split.mean, *drawn, *sizes, samples, len(samples), crop, batch):
+            raise IndexError(f"the plan reaches beyond the {len(split)} images of {split.edge} pixels")
+
+    return carry_out
+
+
+def composed(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
+    """Write the batch by numpy."""
     # A row of pixels as one run of 3 * edge values: loops over three at a time would be twice as slow.
     images = np.asarray(split.images).reshape(len(split), split.edge, -1)
     mean = split.mean.reshape(split.edge, -1)
@@ -92,7 +139,6 @@ def training_batch(
             coloured = coloured[:, ::-1]
         for colour in range(3):
             np.add(coloured[:, :, colour], plan.shifts[sample, colour], out=batch[place, colour])
-    return batch
 
 
 def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool) -> np.ndarray:

@@ -1,8 +1,12 @@
 """Crops, reflections and colour shifts against a second, slow implementation of them."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from protocol import augmentation, native
 from protocol.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
 from protocol.datasets.store import Split, statistics
 
@@ -32,6 +36,19 @@ def slow_batch(split: Split, plan: EpochPlan, samples: np.ndarray) -> np.ndarray
     return batch
 
 
+@pytest.fixture(params=["compiled", "composed"])
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Both ways of carrying a plan out: in C++, and by numpy where there is no compiler."""
+    augmentation.compiled.cache_clear()
+    if request.param == "composed":
+        monkeypatch.setattr(native, "compiler", lambda: None)
+    else:
+        assert augmentation.compiled() is not None
+    yield
+    augmentation.compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("carrier")
 @pytest.mark.parametrize(
     "policy",
     [Policy(), Policy(crops=False), Policy(reflections=False), Policy(colour=False), Policy(False, False, False)],
@@ -43,6 +60,29 @@ def test_a_batch_carries_the_plan_out_exactly(split: Split, policy: Policy) -> N
     assert batch.dtype == np.float32
     assert batch.flags.c_contiguous
     assert np.array_equal(batch, slow_batch(split, plan, samples))
+    used = batch[::-1].copy()
+    assert training_batch(split, plan, CROP, samples, used) is used
+    assert np.array_equal(used, batch)
+
+
+@pytest.mark.parametrize("name", ["samples", "rows", "columns"])
+@pytest.mark.parametrize("beyond", [-1, COUNT])
+def test_nothing_is_read_from_beyond_the_images(split: Split, name: str, beyond: int) -> None:
+    plan = plan_epoch(split, CROP, Policy(), seed=3, epoch=2)
+    samples = plan.order[:2].copy()
+    (samples if name == "samples" else getattr(plan, name))[:] = beyond
+    with pytest.raises(IndexError, match="beyond the 40 images of 9 pixels"):
+        training_batch(split, plan, CROP, samples)
+
+
+def test_what_does_not_compile_is_said_and_left_to_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "augmentation.cc"
+    broken.write_text("this is no C++")
+    monkeypatch.setattr(augmentation, "SOURCE", broken)
+    assert augmentation.compiled.__wrapped__() is None
+    assert "numpy augments" in capsys.readouterr().err
 
 
 def test_what_a_policy_switches_off_is_centred_unreflected_or_unshifted_and_nothing_else(split: Split) -> None:

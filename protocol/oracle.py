@@ -14,7 +14,7 @@ unit roundoff for each layer, since each rounds its result:
               how far a float64 run is led that makes every choice the other way that rounding could tip. Which layer's
               tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps, weights
               and later losses
-    fp64      imposed, times 2^-29, the ratio of the two precisions' units
+    fp64      imposed, times 2^-29, the ratio of the two precisions' units, and ``FP64_CHAIN``
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
 """
@@ -44,6 +44,10 @@ TIE_SAFETY = 2.0
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
+# Kernels for float64 may hold less than the 8 sums above: MKL's on AVX2 adds up in a single one (a product of 9,216
+# terms is 31 units off, where OpenBLAS's is 5), which the root of 8 allows for. Of the planted mistakes that
+# float64 shows, the least, float32 passed off as it, is two million times the bound (results/reference/power).
+FP64_CHAIN = 8.0**0.5
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
 # Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
@@ -170,7 +174,7 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
     }
     _share_bounds(free)
     bounds = {
-        "fp64": {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()},
+        "fp64": {name: bound * FP64_CHAIN * FP64_UNIT_RATIO for name, bound in imposed.items()},
         "imposed": imposed,
         "free": free,
     }

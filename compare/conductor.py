@@ -21,7 +21,7 @@ LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
 WATCH_EVERY, POLL = 0.5, 0.1  # seconds
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
-MEMORY = 7.5  # GiB that jobs beside each other may take together
+MEMORY = 0.8  # how much of the memory that is free at the start jobs beside each other may take together
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
@@ -106,6 +106,7 @@ class Queue:
 
     waiting: list[Job]
     running: list[Running] = field(default_factory=list)
+    gib: float = field(default_factory=lambda: MEMORY * psutil.virtual_memory().available / 2**30)
 
     def next(self) -> Job | None:
         """Take the job that can start now, if one can."""
@@ -113,7 +114,7 @@ class Queue:
         if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
             return None
         unfinished = {job.folder for job in (*self.waiting, *under_way)}
-        left = MEMORY - sum(job.gib for job in under_way)
+        left = self.gib - sum(job.gib for job in under_way)
         for job in self.waiting:
             if job.timed and under_way:
                 # Nothing that comes later overtakes it, or it would never be alone.

@@ -67,7 +67,7 @@ def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
     oracle = Job("oracle", "oracle", "ladder", 1)
     parity = [Job(backend, "parity", "ladder", 1, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
     train, after = Job("gluon", "train", "photos", 1), Job("deepspeed", "train", "photos", 1)
-    queue = conductor.Queue([oracle, *parity, train, JOB, after])
+    queue = conductor.Queue([oracle, *parity, train, JOB, after], gib=8)
 
     def start(expected: Job | None) -> None:
         assert queue.next() == expected
@@ -98,10 +98,12 @@ def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
     start(None)
 
 
-def test_two_oracles_of_whole_networks_are_not_in_memory_together() -> None:
+def test_two_oracles_of_whole_networks_are_in_memory_together_only_where_there_is_room() -> None:
     first, second = Job("oracle", "oracle", "parity", 1), Job("oracle", "oracle", "parity-paper", 1)
     small = Job("gluon", "train", "photos", 1)
-    queue = conductor.Queue([second, small], [conductor.Running(first, subprocess.Popen(["true"]))])
+    under_way = conductor.Running(first, subprocess.Popen(["true"]))
+    assert conductor.Queue([second, small], [under_way], gib=12).next() == second
+    queue = conductor.Queue([second, small], [under_way], gib=8)
     assert queue.next() == small
     assert queue.next() is None
     queue.running.clear()

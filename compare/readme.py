@@ -36,18 +36,21 @@ def block(audit: Path) -> str:
     """The generated text, without its markers."""
     tables = read_tables(audit)
     found = [
-        f"**{summary(tables)}** {parity_sentence(tables['parity'])} The whole table: "
-        f"[{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
-        f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
-        f"{power.sentence(tables['power'])} A tolerance is what float32 costs the float64 oracle, measured.",
-        *_ladders(audit.parent),
-        "\n".join(f"- {line}" for line in facts(tables)),
-        _speeds(tables),
-        *_benches(audit.parent),
-        "At the start of training, under each reading of the recipe:",
-        "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
+        f"**{summary(tables)}** The whole table: [{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
         "## The questions",
         *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
+        "## Is it one network?",
+        f"{parity_sentence(tables['parity'])} {power.sentence(tables['power'])} A tolerance is what float32 costs the "
+        "float64 oracle, measured.",
+        *_ladders(audit.parent),
+        f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
+        "## What the audit measured",
+        "\n".join(f"- {line}" for line in facts(tables)),
+        _speeds(tables),
+        "At the start of training, under each reading of the recipe:",
+        "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
+        "## How fast",
+        *_benches(audit.parent),
     ]
     return "\n\n".join(found) + "\n\n"
 
@@ -59,18 +62,17 @@ def _speeds(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _benches(reference: Path) -> list[str]:
-    """What each machine's bench came to, the newest first and with its plots."""
+    """What each machine's bench came to: the newest with its plots, the others folded."""
     found: list[str] = []
     for folder in by_machine(reference, BENCHES):
-        title = (
-            "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`) on "
-            f"{_where(folder)} ([all of it]({folder.as_posix()})):"
-        )
-        newest = not found
-        found += [title, _throughput(pd.read_csv(folder / "throughput.csv"))]
-        found.append("\n".join(f"- {line}" for line in throughput.sentences(folder)))
-        if newest:
-            found += _plots(folder)
+        where, whole = _where(folder), f"[All of it]({folder.as_posix()})."
+        table = _throughput(pd.read_csv(folder / "throughput.csv"))
+        sentences = "\n".join(f"- {line}" for line in throughput.sentences(folder))
+        if found:
+            found += ["<details>", f"<summary>The same on {where}</summary>", whole, table, sentences, "</details>"]
+        else:
+            title = "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`), on "
+            found += [f"{title}{where}. {whole}", table, sentences, *_plots(folder)]
     return found
 
 

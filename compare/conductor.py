@@ -21,7 +21,8 @@ LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
 WATCH_EVERY, POLL = 0.5, 0.1  # seconds
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
-MEMORY = 0.8  # how much of the memory that is free at the start jobs beside each other may take together
+MEMORY_SHARE = 0.8  # of what is free at the start, that jobs beside each other may take together
+CGROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
@@ -97,16 +98,25 @@ class Running:
             self.process.kill()
 
 
+def free_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> float:
+    """GiB that are free on this machine, or in this container, which may have less."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUPS:
+        if (cgroups / limit).is_file() and (most := (cgroups / limit).read_text().strip()).isdigit():
+            free = min(free, int(most) - int((cgroups / used).read_text()))
+    return free / 2**30
+
+
 @dataclass
 class Queue:
-    """Jobs in order. ``AT_ONCE`` run beside each other where memory allows it, but what is timed runs alone.
+    """Jobs in order. ``AT_ONCE`` run beside each other where ``room`` (GiB) allows it, but what is timed runs alone.
 
     A job that is compared with the oracle waits for it.
     """
 
     waiting: list[Job]
     running: list[Running] = field(default_factory=list)
-    gib: float = field(default_factory=lambda: MEMORY * psutil.virtual_memory().available / 2**30)
+    room: float = field(default_factory=lambda: MEMORY_SHARE * free_memory())
 
     def next(self) -> Job | None:
         """Take the job that can start now, if one can."""
@@ -114,7 +124,7 @@ class Queue:
         if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
             return None
         unfinished = {job.folder for job in (*self.waiting, *under_way)}
-        left = self.gib - sum(job.gib for job in under_way)
+        left = self.room - sum(job.gib for job in under_way)
         for job in self.waiting:
             if job.timed and under_way:
                 # Nothing that comes later overtakes it, or it would never be alone.

@@ -8,6 +8,7 @@ import pandas as pd
 from compare import power, presets, throughput
 from compare.answers import answers
 from compare.bench import MACHINE
+from compare.load import load_runs
 from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.report import facts, parity_sentence, speeds, summary
 from compare.tables import COLUMNS
@@ -40,12 +41,13 @@ def block(audit: Path) -> str:
         "## The questions",
         *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
         "## Is it one network?",
-        f"{parity_sentence(tables['parity'])} {power.sentence(tables['power'])} A tolerance is what float32 costs the "
-        "float64 oracle, measured.",
+        f"In the audit: {parity_sentence(tables['parity'])} {power.sentence(tables['power'])} A tolerance is what "
+        "float32 costs the float64 oracle, measured.",
         *_ladders(audit.parent),
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         "## What the audit measured",
         "\n".join(f"- {line}" for line in facts(tables)),
+        f"Speed at the audit's batches, on {_processors(audit.parent)}:",
         _speeds(tables),
         "At the start of training, under each reading of the recipe:",
         "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
@@ -86,9 +88,16 @@ def _ladders(reference: Path) -> list[str]:
 
 
 def _where(folder: Path) -> str:
-    """The machine that a folder's figures are from, and the day."""
+    """The machine that a folder's figures are from, the day and the code."""
     machine = json.loads((folder / MACHINE).read_text())
-    return f"{machine['cores']} cores of {machine['processor']}, {machine['started'][:10]}"
+    day, commit = machine["started"][:10], machine["commit"][:7]
+    return f"{machine['cores']} cores of {machine['processor']}, {day}, commit {commit}"
+
+
+def _processors(reference: Path) -> str:
+    """What timed the runs of the audit."""
+    benches = load_runs(reference / "runs").of("bench")
+    return " and ".join(sorted({run.record.processor for run in benches}))
 
 
 def _plots(folder: Path) -> list[str]:

@@ -85,10 +85,30 @@ def training_batch(
 
     ``out``: an earlier batch to write over. A new one of tens of megabytes costs the system a third of the time that
     filling it does.
+
+    Raises:
+        IndexError: the plan, the samples or ``out`` do not suit the images.
     """
     batch = np.empty((len(samples), 3, crop, crop), np.float32) if out is None else out
+    _check(split, plan, crop, samples, batch)
     (compiled() or composed)(split, plan, crop, samples, batch)
     return batch
+
+
+def _check(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
+    count, image = len(split), (split.edge, split.edge, 3)
+    shapes = (
+        (split.images, (count, *image)),
+        (split.mean, image),
+        *((draws, (count,)) for draws in (plan.rows, plan.columns, plan.flips)),
+        (plan.shifts, (count, 3)),
+        (batch, (len(samples), 3, crop, crop)),
+    )
+    if any(array.shape != shape for array, shape in shapes):
+        raise IndexError(f"not a plan for {count} images of {split.edge} pixels, or no room for {len(samples)} crops")
+    corners = (plan.rows[samples], plan.columns[samples])  # looks whether the samples are there, too
+    if samples.min() < 0 or any(corner.min() < 0 or corner.max() > split.edge - crop for corner in corners):
+        raise IndexError(f"the plan reaches beyond the {count} images of {split.edge} pixels")
 
 
 Carrier = Callable[[Split, EpochPlan, int, np.ndarray, np.ndarray], None]
@@ -98,6 +118,7 @@ Carrier = Callable[[Split, EpochPlan, int, np.ndarray, np.ndarray], None]
 def compiled() -> Carrier | None:
     """What writes a batch in C++, two to three times as fast as numpy; None where it does not compile."""
     if native.compiler() is None:
+        log("no C++ compiler found: numpy augments images, which takes two to three times as long")
         return None
     try:
         augment = ctypes.CDLL(str(native.library(SOURCE.stem, (SOURCE,), "none", ()))).augment
@@ -108,17 +129,15 @@ def compiled() -> Carrier | None:
     def array(dtype: type, dimensions: int) -> type:
         return ndpointer(dtype, dimensions, flags="C_CONTIGUOUS")
 
-    draws = (array(np.int64, 1), array(np.int64, 1), array(np.bool_, 1), array(np.float32, 2))
-    sizes = (ctypes.c_int64, ctypes.c_int64)
-    taken = (array(np.int64, 1), ctypes.c_int64, ctypes.c_int64, array(np.float32, 4))
-    augment.argtypes = (array(np.uint8, 4), array(np.float32, 3), *draws, *sizes, *taken)
-    augment.restype = ctypes.c_bool
+    number, numbers = ctypes.c_int64, array(np.int64, 1)
+    draws = (numbers, numbers, array(np.bool_, 1), array(np.float32, 2))
+    batch = ndpointer(np.float32, 4, flags=["C_CONTIGUOUS", "WRITEABLE"])
+    augment.argtypes = (array(np.uint8, 4), array(np.float32, 3), number, *draws, numbers, number, number, batch)
+    augment.restype = None
 
     def carry_out(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
-        drawn = (plan.rows, plan.columns, plan.flips, plan.shifts)
-        sizes = (len(split), split.edge)
-        if not augment(split.images, split.mean, *drawn, *sizes, samples, len(samples), crop, batch):
-            raise IndexError(f"the plan reaches beyond the {len(split)} images of {split.edge} pixels")
+        draws = (plan.rows, plan.columns, plan.flips, plan.shifts)
+        augment(split.images, split.mean, split.edge, *draws, samples, len(samples), crop, batch)
 
     return carry_out
 

@@ -44,9 +44,9 @@ TIE_SAFETY = 2.0
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
-# Kernels for float64 may hold less than the 8 sums above: MKL's on AVX2 adds up in a single one (a product of 9,216
-# terms is 31 units off, where OpenBLAS's is 5), which the root of 8 allows for. Of the planted mistakes that
-# float64 shows, the least, float32 passed off as it, is two million times the bound (results/reference/power).
+# SAFETY's root of 8 is for a kernel of 8 sums against one of 64. For float64 some have a single one, as MKL's has on
+# AVX2: its product of 9,216 terms is 31 units off, OpenBLAS's 5. Hence the root of 8 once more. Of the planted mistakes
+# that float64 shows, the least, float32 passed off as it, is two million times the bound (results/reference/power).
 FP64_CHAIN = 8.0**0.5
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50

@@ -88,12 +88,13 @@ def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
         if not run.to_images and x is run.images:
             return gradient
         spread = (matrix.transpose(0, 2, 1) @ flat).reshape(-1, size, size, batch, rows, rows)
-        total = np.zeros_like(padded).transpose(1, 0, 2, 3)
+        spread = spread.transpose(3, 0, 1, 2, 4, 5)
+        total = np.zeros_like(padded)
         reach = (rows - 1) * step + 1
         for i in range(size):
             for j in range(size):
-                total[:, :, i : i + reach : step, j : j + reach : step] += spread[:, i, j]
-        return total.transpose(1, 0, 2, 3)[:, :, edge[0] : total.shape[2] - edge[1], edge[0] : total.shape[3] - edge[1]]
+                total[:, :, i : i + reach : step, j : j + reach : step] += spread[:, :, i, j]
+        return total[:, :, edge[0] : total.shape[2] - edge[1], edge[0] : total.shape[3] - edge[1]]
 
     return out, backward
 
@@ -128,7 +129,7 @@ def _activation(layer: Activation, x: np.ndarray, run: Pass) -> tuple[np.ndarray
 
 
 def _inverse_power(d: np.ndarray, beta: float) -> np.ndarray:
-    """``d^-beta``; the paper's 3/4 by two roots, as exact and ten times as fast."""
+    """``d^-beta``; the paper's 3/4 by two roots, within 2.3 units instead of 1, in half the time."""
     return 1 / np.sqrt(d * np.sqrt(d)) if beta == 0.75 else d**-beta
 
 
@@ -190,7 +191,7 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
         second, other = _largest(others)
         chosen = np.where(out - second <= run.margins[layer.name], other, chosen)
     if run.imposed or layer.name in run.margins:
-        out = np.choose(chosen, windows)
+        out = np.where(np.isnan(out), out, np.choose(chosen, windows))
     run.choices[layer.name] = chosen
 
     def backward(gradient: np.ndarray) -> np.ndarray:
@@ -206,8 +207,7 @@ def _largest(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The largest value at each place, and as uint8 which of the arrays has it, the first of equal ones."""
     largest, which = arrays[0].copy(), np.zeros(arrays[0].shape, np.uint8)
     for number, array in enumerate(arrays[1:], 1):
-        # Numbers only grow, so that the last array to exceed those before it is the greatest number.
-        np.maximum(which, (array > largest) * np.uint8(number), out=which)
+        np.copyto(which, number, where=array > largest, casting="unsafe")
         np.maximum(largest, array, out=largest)
     return largest, which
 

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from compare import conductor
@@ -67,7 +69,7 @@ def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
     oracle = Job("oracle", "oracle", "ladder", 1)
     parity = [Job(backend, "parity", "ladder", 1, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
     train, after = Job("gluon", "train", "photos", 1), Job("deepspeed", "train", "photos", 1)
-    queue = conductor.Queue([oracle, *parity, train, JOB, after], gib=8)
+    queue = conductor.Queue([oracle, *parity, train, JOB, after], room=8)
 
     def start(expected: Job | None) -> None:
         assert queue.next() == expected
@@ -98,12 +100,32 @@ def test_what_is_timed_runs_alone_and_the_oracle_comes_first() -> None:
     start(None)
 
 
+@pytest.mark.parametrize(
+    ("limit", "used"),
+    [
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ],
+)
+def test_a_container_has_no_more_memory_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, used: str
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * 2**30))
+    assert conductor.free_memory(tmp_path) == 16
+    (tmp_path / "memory").mkdir()
+    (tmp_path / used).write_text(f"{3 * 2**30}\n")
+    for most, left in (("max", 16), (f"{2**63 - 4096}", 16), (f"{10 * 2**30}", 7)):
+        (tmp_path / limit).write_text(f"{most}\n")
+        assert conductor.free_memory(tmp_path) == left
+    assert conductor.Queue([]).room == pytest.approx(0.8 * conductor.free_memory())
+
+
 def test_two_oracles_of_whole_networks_are_in_memory_together_only_where_there_is_room() -> None:
     first, second = Job("oracle", "oracle", "parity", 1), Job("oracle", "oracle", "parity-paper", 1)
     small = Job("gluon", "train", "photos", 1)
     under_way = conductor.Running(first, subprocess.Popen(["true"]))
-    assert conductor.Queue([second, small], [under_way], gib=12).next() == second
-    queue = conductor.Queue([second, small], [under_way], gib=8)
+    assert conductor.Queue([second, small], [under_way], room=12).next() == second
+    queue = conductor.Queue([second, small], [under_way], room=8)
     assert queue.next() == small
     assert queue.next() is None
     queue.running.clear()

@@ -1,5 +1,6 @@
 """Crops, reflections and colour shifts against a second, slow implementation of them."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,14 +66,41 @@ def test_a_batch_carries_the_plan_out_exactly(split: Split, policy: Policy) -> N
     assert np.array_equal(used, batch)
 
 
-@pytest.mark.parametrize("name", ["samples", "rows", "columns"])
-@pytest.mark.parametrize("beyond", [-1, COUNT])
+@pytest.mark.usefixtures("carrier")
+@pytest.mark.parametrize(
+    ("name", "beyond"),
+    [
+        ("samples", -1),
+        ("samples", COUNT),
+        ("rows", -1),
+        ("rows", EDGE - CROP + 1),
+        ("columns", -1),
+        ("columns", EDGE - CROP + 1),
+    ],
+)
 def test_nothing_is_read_from_beyond_the_images(split: Split, name: str, beyond: int) -> None:
     plan = plan_epoch(split, CROP, Policy(), seed=3, epoch=2)
     samples = plan.order[:2].copy()
-    (samples if name == "samples" else getattr(plan, name))[:] = beyond
-    with pytest.raises(IndexError, match="beyond the 40 images of 9 pixels"):
+    if name == "samples":
+        samples[1] = beyond
+    else:
+        getattr(plan, name)[samples[1]] = beyond
+    with pytest.raises(IndexError):
         training_batch(split, plan, CROP, samples)
+
+
+@pytest.mark.usefixtures("carrier")
+def test_nothing_is_written_where_there_is_no_room(split: Split) -> None:
+    plan = plan_epoch(split, CROP, Policy(), seed=3, epoch=2)
+    room = np.zeros((2, 3, CROP, CROP), np.float32)
+    with pytest.raises(IndexError, match="no room for 2 crops"):
+        training_batch(split, plan, CROP, plan.order[:2], room[:1])
+    room.flags.writeable = False
+    with pytest.raises((ValueError, ctypes.ArgumentError)):
+        training_batch(split, plan, CROP, plan.order[:2], room)
+    assert not room.any()
+    with pytest.raises(IndexError, match="not a plan for 39 images"):
+        training_batch(split.first(COUNT - 1), plan, CROP, plan.order[:2])
 
 
 def test_what_does_not_compile_is_said_and_left_to_numpy(

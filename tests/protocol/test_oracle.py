@@ -65,8 +65,12 @@ def test_choices_within_the_margin_are_made_the_other_way(experiment: Experiment
     images = np.zeros((1, *pool.shape_in))
     images[0, 0, 0, :3] = 3.0, 2.8, 1.0
     images[0, 1, 0, :3] = 3.0, 2.0, 1.0
-    carry_out(pool, images, run)
+    images[0, 2, 0, :3] = 3.0, 2.8, np.nan
+    out, _ = carry_out(pool, images, run)
     assert run.choices["pool1"][0, :2, 0, 0].tolist() == [1, 0]
+    assert out[0, :2, 0, 0].tolist() == [2.8, 3.0]
+    # A network that diverges is seen to.
+    assert np.isnan(out[0, 2, 0, 0])
 
 
 def test_a_tipped_choice_widens_the_free_reading(

@@ -89,7 +89,7 @@ _draws("the shift uses the variance", lambda plan, room: {"shifts": plan.shifts 
 _pictures("blue, green, red", lambda images: images[:, ::-1])
 _pictures("images from 0 to 1", lambda images: images / np.float32(255))
 _pictures("reflected top to bottom", lambda images: images[:, :, ::-1])
-_means("a mean for each channel", lambda mean: np.broadcast_to(mean.mean(axis=(0, 1)), mean.shape))
+_means("a mean for each channel", lambda mean: np.full_like(mean, mean.mean(axis=(0, 1))))
 _means("the mean image of other photographs", lambda mean: mean[::-1] + np.float32(3))
 
 

@@ -14,7 +14,7 @@ unit roundoff for each layer, since each rounds its result:
               how far a float64 run is led that makes every choice the other way that rounding could tip. Which layer's
               tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps, weights
               and later losses
-    fp64      imposed, times 2^-29, the ratio of the two precisions' units, and ``FP64_CHAIN``
+    fp64      imposed, times 2^-29, the ratio of the two precisions' units
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
 """
@@ -44,10 +44,6 @@ TIE_SAFETY = 2.0
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
-# SAFETY's root of 8 is for a kernel of 8 sums against one of 64. For float64 some have a single one, as MKL's has on
-# AVX2: its product of 9,216 terms is 31 units off, OpenBLAS's 5. Hence the root of 8 once more. Of the planted mistakes
-# that float64 shows, the least, float32 passed off as it, is two million times the bound (results/reference/power).
-FP64_CHAIN = 8.0**0.5
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
 # Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
@@ -174,7 +170,7 @@ def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, 
     }
     _share_bounds(free)
     bounds = {
-        "fp64": {name: bound * FP64_CHAIN * FP64_UNIT_RATIO for name, bound in imposed.items()},
+        "fp64": {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()},
         "imposed": imposed,
         "free": free,
     }

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "operators.h"
@@ -50,20 +51,23 @@ void forward(const T* x, T* y, int64_t rows, int64_t columns, const Pool& pool, 
   }
 }
 
-// One map: the gradient `g` by `y` -> `dx`.
-template <typename T>
-void backward(const T* g, const T* x, const T* y, T* dx, int64_t rows, int64_t columns, const Pool& pool) {
+// One map: the gradient `g` by `y` -> `dx`; `first`: room for a row. `STRIDE`: the pool's, where the compiler knows it.
+template <int64_t STRIDE, typename T, typename Place>
+void backward(const T* g, const T* x, const T* y, T* dx, int64_t rows, int64_t columns, const Pool& pool,
+              Place* __restrict first) {
+  const int64_t stride = STRIDE ? STRIDE : pool.stride, across = pool.out(columns);
   std::fill(dx, dx + rows * columns, T(0));
-  for (int64_t r = 0; r < pool.out(rows); ++r) {
-    for (int64_t c = 0; c < pool.out(columns); ++c, ++g, ++y) {
-      const int64_t corner = r * pool.stride * columns + c * pool.stride;
-      int64_t first = corner;
-      // From the last to the first, without a branch: where a maximum lies cannot be foreseen.
-      for (int64_t down = pool.window - 1; down >= 0; --down)
-        for (int64_t at = corner + down * columns + pool.window - 1; at >= corner + down * columns; --at)
-          first = x[at] == *y ? at : first;
-      dx[first] += *g;
-    }
+  for (int64_t r = 0; r < pool.out(rows); ++r, g += across, y += across) {
+    const int64_t corner = r * stride * columns;
+    std::fill(first, first + across, Place(0));
+    // From the window's last place to its first, each for a row of windows at once.
+    for (int64_t down = pool.window - 1; down >= 0; --down)
+      for (int64_t along = pool.window - 1; along >= 0; --along) {
+        const Place place = Place(down * columns + along);
+        const T* at = x + corner + place;
+        for (int64_t c = 0; c < across; ++c) first[c] = at[c * stride] == y[c] ? place : first[c];
+      }
+    for (int64_t c = 0; c < across; ++c) dx[corner + c * stride + first[c]] += g[c];
   }
 }
 
@@ -91,10 +95,13 @@ struct Backward {
     const std::vector<int64_t>&from = outputs->at(0).shape, to = {from[0], from[1], pool.out(from[2]), pool.out(from[3])};
     const T *g = inputs->at(0).data<T>(), *x = inputs->at(1).data<T>(), *y = inputs->at(2).data<T>();
     T* dx = outputs->at(0).data<T>();
+    using Place = typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type;  // as wide, to be vectorized
+    const auto pass = pool.stride == 2 ? backward<2, T, Place> : backward<0, T, Place>;
 #pragma omp parallel for schedule(static)
     for (int64_t map = 0; map < from[0] * from[1]; ++map) {
       const int64_t in = map * from[2] * from[3], out = map * to[2] * to[3];
-      backward(g + out, x + in, y + out, dx + in, from[2], from[3], pool);
+      std::vector<Place> first(to[3]);
+      pass(g + out, x + in, y + out, dx + in, from[2], from[3], pool, first.data());
     }
   }
 };

@@ -6,7 +6,8 @@
 // once more in each direction.
 //
 // MXNet's own LRN falls back to a reference kernel in its backward pass and cannot do float64. Here each thread
-// takes a strip of pixels of one image through all maps of a group, so every value is read from cache:
+// takes a strip of pixels of one image through all maps of a group, and keeps what the maps within reach have to do with
+// one another, so that every value is read from memory once:
 //
 //     map 0    |strip|strip|...        work = images x groups x strips
 //     map 1    |strip|strip|...
@@ -20,7 +21,8 @@
 
 namespace {
 
-constexpr int64_t STRIP = 256;  // pixels: all maps of a column, 48 to 128, then fit the second-level cache
+// Pixels: rows of it are long enough to be fetched ahead, and those within reach fit the second-level cache.
+constexpr int64_t STRIP = 1024;
 
 struct Norm {
   int64_t reach, groups;
@@ -43,30 +45,54 @@ inline T activation(T x) {
 
 // d^-beta. The paper's beta of 3/4 needs two square roots instead of a power.
 template <typename T>
-inline void powers(const T* d, T* out, int64_t count, double beta) {
-  if (beta == 0.75) {
-    for (int64_t p = 0; p < count; ++p) {
-      const T r = T(1) / std::sqrt(d[p]);
-      out[p] = r * std::sqrt(r);
-    }
-  } else {
-    for (int64_t p = 0; p < count; ++p) out[p] = std::pow(d[p], T(-beta));
-  }
+inline T power(T d, T beta) {
+  if (beta != T(0.75)) return std::pow(d, -beta);
+  const T r = T(1) / std::sqrt(d);
+  return r * std::sqrt(r);
 }
 
-// d for one strip of map i: `x` points at the strip of the group's first map, `plane` pixels further is the next map.
-template <bool RECTIFIES, typename T>
-inline void denominators(const T* x, int64_t plane, int64_t maps, int64_t i, int64_t count, const Norm& norm, T* d) {
-  std::fill(d, d + count, T(0));
-  const int64_t last = std::min(maps - 1, i + norm.reach);
-  for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j) {
-    const T* row = x + j * plane;
-    for (int64_t p = 0; p < count; ++p) {
-      const T a = activation<RECTIFIES>(row[p]);
-      d[p] += a * a;
+// Of the maps within reach of one, a strip each; of maps before the first, zeros.
+template <typename T>
+class Rows {
+ public:
+  explicit Rows(int64_t reach) : reach_(reach), width_(2 * reach + 1), room_(width_ * STRIP) {}
+
+  T* operator[](int64_t map) { return room_.data() + (map + width_) % width_ * STRIP; }
+
+  // Over the maps within reach of `map`.
+  void sum_around(int64_t map, int64_t count, T* __restrict sum) {
+    if (reach_ == 2) {  // the paper's, without writing what is summed up so far
+      const T *a = (*this)[map - 2], *b = (*this)[map - 1], *c = (*this)[map], *d = (*this)[map + 1],
+              *e = (*this)[map + 2];
+      for (int64_t p = 0; p < count; ++p) sum[p] = a[p] + b[p] + c[p] + d[p] + e[p];
+      return;
+    }
+    std::fill(sum, sum + count, T(0));
+    for (int64_t j = map - reach_; j <= map + reach_; ++j) {
+      const T* row = (*this)[j];
+      for (int64_t p = 0; p < count; ++p) sum[p] += row[p];
     }
   }
-  for (int64_t p = 0; p < count; ++p) d[p] = T(norm.k) + T(norm.alpha) * d[p];
+
+ private:
+  int64_t reach_, width_;
+  std::vector<T> room_;
+};
+
+// The squares of map i, zeros after the last: `x` points at the strip of the group's first map, `plane` pixels further
+// is the next.
+template <bool RECTIFIES, typename T>
+inline void square(const T* x, int64_t plane, int64_t i, int64_t maps, int64_t count, Rows<T>* squares) {
+  T* __restrict row = (*squares)[i];
+  if (i >= maps) {
+    std::fill(row, row + count, T(0));
+    return;
+  }
+  x += i * plane;
+  for (int64_t p = 0; p < count; ++p) {
+    const T a = activation<RECTIFIES>(x[p]);
+    row[p] = a * a;
+  }
 }
 
 // Calls work(offset of the strip, pixels in it, maps in the group, pixels in a map) for every strip, over threads.
@@ -87,44 +113,50 @@ void each_strip(const std::vector<int64_t>& shape, int64_t groups, Work work) {
 template <bool RECTIFIES, typename T>
 void forward(const T* x, T* b, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
-    T d[STRIP], scale[STRIP];
-    for (int64_t i = 0; i < maps; ++i) {
-      denominators<RECTIFIES>(x + offset, plane, maps, i, count, norm, d);
-      powers(d, scale, count, norm.beta);
+    Rows<T> squares(norm.reach);
+    T sum[STRIP];
+    const T k = T(norm.k), alpha = T(norm.alpha), beta = T(norm.beta);
+    for (int64_t i = -norm.reach; i < maps; ++i) {
+      const int64_t ahead = i + norm.reach;
+      square<RECTIFIES>(x + offset, plane, ahead, maps, count, &squares);
+      if (i < 0) continue;
       const T* in = x + offset + i * plane;
-      T* out = b + offset + i * plane;
-      for (int64_t p = 0; p < count; ++p) out[p] = activation<RECTIFIES>(in[p]) * scale[p];
+      T* __restrict out = b + offset + i * plane;
+      squares.sum_around(i, count, sum);
+      for (int64_t p = 0; p < count; ++p) out[p] = activation<RECTIFIES>(in[p]) * power(k + alpha * sum[p], beta);
     }
   });
 }
 
 // da_i = g_i d_i^-beta - 2 alpha beta a_i * sum over j within reach of i of g_j a_j d_j^(-beta-1), and dx_i = da_i
-// where x_i passed.
+// where x_i passed. What is summed up is known `reach` maps ahead of i, and the squares that it takes as many further.
 template <bool RECTIFIES, typename T>
 void backward(const T* g, const T* x, T* dx, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
-    std::vector<T> shared(maps * STRIP);
-    T d[STRIP], scale[STRIP], sum[STRIP];
-    for (int64_t i = 0; i < maps; ++i) {
-      denominators<RECTIFIES>(x + offset, plane, maps, i, count, norm, d);
-      powers(d, scale, count, norm.beta);
-      const int64_t at = offset + i * plane;
-      T* mine = shared.data() + i * STRIP;
-      for (int64_t p = 0; p < count; ++p) {
-        dx[at + p] = g[at + p] * scale[p];
-        mine[p] = dx[at + p] * activation<RECTIFIES>(x[at + p]) / d[p];
+    Rows<T> squares(norm.reach), shared(norm.reach), scaled(norm.reach);
+    T sum[STRIP];
+    const T k = T(norm.k), alpha = T(norm.alpha), beta = T(norm.beta), factor = 2 * alpha * beta;
+    for (int64_t i = -2 * norm.reach; i < maps; ++i) {
+      const int64_t ahead = i + norm.reach, furthest = ahead + norm.reach;
+      square<RECTIFIES>(x + offset, plane, furthest, maps, count, &squares);
+      T *__restrict mine = shared[ahead], *__restrict own = scaled[ahead];
+      if (ahead >= maps) std::fill(mine, mine + count, T(0));
+      if (ahead >= 0 && ahead < maps) {
+        const T *in = x + offset + ahead * plane, *gradient = g + offset + ahead * plane;
+        squares.sum_around(ahead, count, sum);
+        for (int64_t p = 0; p < count; ++p) {
+          const T d = k + alpha * sum[p];
+          own[p] = gradient[p] * power(d, beta);
+          mine[p] = own[p] * activation<RECTIFIES>(in[p]) / d;
+        }
       }
-    }
-    const T factor = T(2 * norm.alpha * norm.beta);
-    for (int64_t i = 0; i < maps; ++i) {
-      std::fill(sum, sum + count, T(0));
-      const int64_t last = std::min(maps - 1, i + norm.reach);
-      for (int64_t j = std::max<int64_t>(0, i - norm.reach); j <= last; ++j)
-        for (int64_t p = 0; p < count; ++p) sum[p] += shared[j * STRIP + p];
-      const int64_t at = offset + i * plane;
+      if (i < 0) continue;
+      const T *in = x + offset + i * plane, *direct = scaled[i];
+      T* __restrict out = dx + offset + i * plane;
+      shared.sum_around(i, count, sum);
       for (int64_t p = 0; p < count; ++p) {
-        const T da = dx[at + p] - factor * x[at + p] * sum[p];
-        dx[at + p] = RECTIFIES && !(x[at + p] > 0) ? T(0) : da;
+        const T da = direct[p] - factor * in[p] * sum[p];
+        out[p] = RECTIFIES && !(in[p] > 0) ? T(0) : da;
       }
     }
   });

@@ -6,14 +6,15 @@ On more machines than one the user starts it, on each of them.
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_context
 from typing import NoReturn
 
 import psutil
 import torch.distributed
+from deepspeed.launcher import launch as launcher
 from deepspeed.launcher.runner import encode_world_info
 
 from deepspeed_impl.response_norm import EAGER, implementation
@@ -53,20 +54,29 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
-    # What DeepSpeed's runner starts on one machine, without another process that imports DeepSpeed, for seconds, first.
-    command = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", "--quiet", "--log_level=error"]
-    command += [f"--world_info={encode_world_info({'localhost': list(range(ranks))})}", "--master_addr=127.0.0.1"]
-    command += [f"--master_port={_free_port()}", "--no_local_rank", "--module", "deepspeed_impl", verb, *arguments]
-    process = subprocess.Popen(command, env=environment)
+    # What DeepSpeed's runner starts on one machine. Forked, it need not import torch and DeepSpeed, for seconds, again.
+    command = ["launch", "--quiet", "--log_level=error", "--no_local_rank", "--master_addr=127.0.0.1"]
+    command += [f"--master_port={_free_port()}", f"--world_info={encode_world_info({'localhost': list(range(ranks))})}"]
+    command += ["--module", "deepspeed_impl", verb, *arguments]
+    process = get_context("fork").Process(target=_start_ranks, args=(command, environment))
+    process.start()
     try:
-        status = process.wait()
+        process.join()
     except KeyboardInterrupt:
         # A terminal has told the launcher too; who stops this process alone has not.
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGINT)
+        process.join()
         raise
-    if status:
-        sys.exit(status if 0 < status < 128 else 1)
+    if process.exitcode:
+        sys.exit(process.exitcode if 0 < process.exitcode < 128 else 1)
+
+
+def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
+    """Be DeepSpeed's launcher: start the ranks and wait for them, or end them all."""
+    os.environ.update(environment)
+    sys.argv = command
+    launcher.main()
 
 
 def _free_port() -> int:

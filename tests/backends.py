@@ -163,6 +163,7 @@ NORMS = {
     "strong, of 3 maps, by a root": (7, 13, 1, 1, NormScale(size=3, alpha=0.4, beta=0.5, k=1.0)),
     "strong, of 9 maps, wider than a run": (6, 2, 3, 2, NormScale(size=9, alpha=0.2)),
     "a single map": (1, 17, 19, 1, NormScale(alpha=0.3)),
+    "many pixels, which a kernel takes in strips": (10, 41, 53, 2, NormScale(alpha=0.3)),
 }
 
 

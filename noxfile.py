@@ -149,21 +149,21 @@ def power(session: nox.Session) -> None:
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run every environment's tests: DeepSpeed's, which wait for processes half of their time, beside all others."""
+    """Run every environment's tests, in two rows beside each other: DeepSpeed's wait for processes half the time."""
     shared = ["tests/paper", "tests/protocol"]
-    others = [("env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)]
+    first = [("env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)]
+    second = [("env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)]
     if MXNET_RUNS_HERE:
         for backend in ("gluon", "deepspeed"):
             session.env[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
-        others += [
+        first.append(("env-compare", "-m", "pytest", "tests/together", *session.posargs))
+        second += [
             ("env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs),
-            ("env-compare", "-m", "pytest", "tests/together", *session.posargs),
             ("env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4"),
         ]
     else:
         session.log(MXNET_SENTENCE)
 
-    own = [("env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)]
     stopped = Event()
 
     def carry_out(commands: list[tuple[str, ...]]) -> None:
@@ -179,7 +179,7 @@ def tests(session: nox.Session) -> None:
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         try:
-            list(pool.map(carry_out, [own, others]))
+            list(pool.map(carry_out, [first, second]))
         except KeyboardInterrupt:
             stopped.set()
             raise

@@ -38,7 +38,7 @@ PHASE_COLUMNS = (*WHO, "repeat", "device", "phase", "step", "seconds")
 MEMORY_COLUMNS = (*WHO, "batch", "micro_batch", "device", "kind", "predicted_bytes", "measured_bytes", "method")
 TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds")
 LAYER_COLUMNS = (*WHO, "repeat", "layer", "seconds")
-FEED_COLUMNS = ("backend", "repeat", "images_per_second")
+FEED_COLUMNS = ("backend", "repeat", "images_per_second", "augmented_by")
 MACHINE = "machine.json"
 LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy", "link")
 
@@ -125,10 +125,9 @@ def machine() -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
-def feeding(interpreter: str, data: Path) -> float:
-    """Augmented images a second that one thread makes from the store."""
-    found = json.loads(_output([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
-    return float(found["images_per_second"])
+def feeding(interpreter: str, data: Path) -> dict[str, Any]:
+    """Augmented images a second that one thread makes from the store, and what augments them."""
+    return json.loads(_output([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
 
 
 def _output(command: list[str], environment: dict[str, str]) -> str:
@@ -204,8 +203,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
             limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
             for name in NAMED:
                 if name in interpreters:
-                    speed = feeding(interpreters[name], data)
-                    feeds.append({"backend": name, "repeat": repeat, "images_per_second": speed})
+                    feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
             for contender in left if repeat else [*left, *once]:
                 done += 1
                 progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")

@@ -152,14 +152,15 @@ def _stages_beside_columns(ours: pd.DataFrame) -> list[str]:
 
 def _fed(folder: Path) -> str:
     """How fast images come, and how long training waits for them."""
-    speeds = pd.read_csv(folder / "feed.csv").groupby("backend", sort=False)["images_per_second"].median()
+    feeds = pd.read_csv(folder / "feed.csv").groupby(["backend", "augmented_by"], sort=False, dropna=False)
+    speeds = feeds["images_per_second"].median()
     samples = pd.read_csv(folder / "phase_samples.csv")
     waiting = samples[samples["phase"] == "data"].groupby([*KEYS, "device"])["seconds"].median()
     samples = pd.read_csv(folder / "samples.csv").fillna("")
     most = samples.groupby(KEYS)["threads"].transform("max")
     steps = samples[samples["threads"] == most].groupby(KEYS)["seconds"].median()
     share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
-    fed = " and ".join(f"{speed:,.0f} (in {backend}'s environment)" for backend, speed in speeds.items())
+    fed = " and ".join(f"{speed:,.0f} (in {backend}'s environment, by {by})" for (backend, by), speed in speeds.items())
     return (
         f"One core augments {fed} images of 227 x 227 a second; no device waits for them for more than {share:.1%} of "
         "its median step."

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from protocol.augmentation import implementation
 from protocol.cases import find_case
 from protocol.command import application, run
 from protocol.datasets.store import open_store
@@ -52,7 +53,8 @@ def feed(
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),
 ) -> None:
     """Measure how many augmented full-size images a second one thread makes from the store."""
-    print(json.dumps({"images_per_second": images_per_second(open_experiment(find_case("full"), data, seed=0))}))
+    speed = images_per_second(open_experiment(find_case("full"), data, seed=0))
+    print(json.dumps({"images_per_second": speed, "augmented_by": implementation()}))
 
 
 @app.command()

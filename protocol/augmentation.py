@@ -142,6 +142,11 @@ def compiled() -> Carrier | None:
     return carry_out
 
 
+def implementation() -> str:
+    """Which of the two this process uses."""
+    return "compiled loop" if compiled() else "numpy"
+
+
 def composed(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
     """Write the batch by numpy."""
     # A row of pixels as one run of 3 * edge values: loops over three at a time would be twice as slow.

@@ -82,7 +82,7 @@ def written(tmp_path: Path, samples: list[dict[str, object]], limits: list[dict[
     kept = [{**who, "batch": 128, "micro_batch": 32, **row} for row in MEMORY]
     write_table(tmp_path / "layer_samples.csv", bench.LAYER_COLUMNS, LAYERS)
     write_table(tmp_path / "memory.csv", bench.MEMORY_COLUMNS, kept)
-    feeds = [{"backend": "gluon", "repeat": 0, "images_per_second": 5000.0}]
+    feeds = [{"backend": "gluon", "repeat": 0, "images_per_second": 5000.0, "augmented_by": "numpy"}]
     write_table(tmp_path / "feed.csv", bench.FEED_COLUMNS, feeds)
     write_table(tmp_path / "phase_samples.csv", bench.PHASE_COLUMNS, rows)
     throughput.write(tmp_path)
@@ -167,7 +167,7 @@ def test_the_furthest_prediction_of_memory_and_the_longest_wait_are_told(folder:
         for line in found
     )
     fed = next(line for line in found if "augments" in line)
-    assert "augments 5,000 (in gluon's environment)" in fed
+    assert "augments 5,000 (in gluon's environment, by numpy)" in fed
     assert "more than 0.5% of its median step" in fed
 
 

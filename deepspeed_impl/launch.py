@@ -4,7 +4,6 @@ On more machines than one the user starts it, on each of them.
 """
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -45,7 +44,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     """Run ``verb`` on as many ranks as the request has devices and wait for them.
 
     Raises:
-        Misuse: a rank refused the request; it has said why.
+        SystemExit: a rank failed or refused the request, with its status; it has said why.
     """
     if implementation() == EAGER:
         log("no C++ compiler that works: the response norm runs as eager operators, several times slower")
@@ -55,7 +54,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     # What DeepSpeed's runner starts on one machine. Forked, it need not import torch and DeepSpeed, for seconds, again.
-    command = ["launch", "--quiet", "--log_level=error", "--no_local_rank", "--master_addr=127.0.0.1"]
+    command = ["launch", "--quiet", "--no_local_rank", "--master_addr=127.0.0.1"]
     command += [f"--master_port={_free_port()}", f"--world_info={encode_world_info({'localhost': list(range(ranks))})}"]
     command += ["--module", "deepspeed_impl", verb, *arguments]
     process = get_context("fork").Process(target=_start_ranks, args=(command, environment))
@@ -64,8 +63,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         process.join()
     except KeyboardInterrupt:
         # A terminal has told the launcher too; who stops this process alone has not.
-        if process.is_alive():
-            os.kill(process.pid or 0, signal.SIGINT)
+        process.terminate()
         process.join()
         raise
     if process.exitcode:

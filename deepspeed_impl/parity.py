@@ -51,9 +51,10 @@ def parity(request: Request) -> None:
 def sum_in_parts() -> None:
     """Let this process's products hold several partial sums; to be called before its first.
 
-    The bounds of :mod:`protocol.oracle` allow for the rounding of such sums. MKL's float64 product adds up each entry
-    in a single one, which over fc6's 9216 terms rounds seven times as far, but for the kernels that it keeps for old
-    processors: four times slower, which parity's few steps can afford.
+    The bounds of :mod:`protocol.oracle` allow for the rounding of such sums. MKL's float64 product (seen on AVX2) adds
+    up each entry in a single sum, which over fc6's 9216 terms rounds seven times as far. Its kernels for old processors
+    hold several; they take four times as long, which parity's few steps can afford. The choice is the process's: fp32
+    readings beside fp64 have those kernels too; ``imposed`` or ``free`` without it, and training, have the usual ones.
     """
     os.environ["MKL_CBWR"] = "COMPATIBLE"
 

@@ -6,14 +6,15 @@
 // once more in each direction.
 //
 // MXNet's own LRN falls back to a reference kernel in its backward pass and cannot do float64. Here each thread
-// takes a strip of pixels of one image through all maps of a group, and keeps what the maps within reach have to do with
-// one another, so that every value is read from memory once:
+// takes a strip of pixels of one image through all maps of a group, and keeps of each map what its neighbours need only
+// while they are within reach, so that every value is read from memory once:
 //
 //     map 0    |strip|strip|...        work = images x groups x strips
 //     map 1    |strip|strip|...
 //       :
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,9 @@ struct Norm {
         alpha(std::stod(attributes.at("alpha"))),
         beta(std::stod(attributes.at("beta"))),
         k(std::stod(attributes.at("k"))),
-        rectifies(attributes.at("rectifies") == "1") {}
+        rectifies(attributes.at("rectifies") == "1") {
+    if (reach < 0 || groups < 1) throw std::invalid_argument("size is not negative, and groups begin at 1");
+  }
 };
 
 template <bool RECTIFIES, typename T>
@@ -51,11 +54,12 @@ inline T power(T d, T beta) {
   return r * std::sqrt(r);
 }
 
-// Of the maps within reach of one, a strip each; of maps before the first, zeros.
+// The strips of 2 reach + 1 maps in a ring, each in the place of the one that has left reach; of maps before the first,
+// zeros.
 template <typename T>
-class Rows {
+class Ring {
  public:
-  explicit Rows(int64_t reach) : reach_(reach), width_(2 * reach + 1), room_(width_ * STRIP) {}
+  explicit Ring(int64_t reach) : reach_(reach), width_(2 * reach + 1), room_(width_ * STRIP) {}
 
   T* operator[](int64_t map) { return room_.data() + (map + width_) % width_ * STRIP; }
 
@@ -82,8 +86,8 @@ class Rows {
 // The squares of map i, zeros after the last: `x` points at the strip of the group's first map, `plane` pixels further
 // is the next.
 template <bool RECTIFIES, typename T>
-inline void square(const T* x, int64_t plane, int64_t i, int64_t maps, int64_t count, Rows<T>* squares) {
-  T* __restrict row = (*squares)[i];
+inline void square(const T* x, int64_t plane, int64_t i, int64_t maps, int64_t count, Ring<T>* squares) {
+  T* row = (*squares)[i];
   if (i >= maps) {
     std::fill(row, row + count, T(0));
     return;
@@ -113,7 +117,7 @@ void each_strip(const std::vector<int64_t>& shape, int64_t groups, Work work) {
 template <bool RECTIFIES, typename T>
 void forward(const T* x, T* b, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
-    Rows<T> squares(norm.reach);
+    Ring<T> squares(norm.reach);
     T sum[STRIP];
     const T k = T(norm.k), alpha = T(norm.alpha), beta = T(norm.beta);
     for (int64_t i = -norm.reach; i < maps; ++i) {
@@ -121,7 +125,7 @@ void forward(const T* x, T* b, const std::vector<int64_t>& shape, const Norm& no
       square<RECTIFIES>(x + offset, plane, ahead, maps, count, &squares);
       if (i < 0) continue;
       const T* in = x + offset + i * plane;
-      T* __restrict out = b + offset + i * plane;
+      T* out = b + offset + i * plane;
       squares.sum_around(i, count, sum);
       for (int64_t p = 0; p < count; ++p) out[p] = activation<RECTIFIES>(in[p]) * power(k + alpha * sum[p], beta);
     }
@@ -133,13 +137,13 @@ void forward(const T* x, T* b, const std::vector<int64_t>& shape, const Norm& no
 template <bool RECTIFIES, typename T>
 void backward(const T* g, const T* x, T* dx, const std::vector<int64_t>& shape, const Norm& norm) {
   each_strip(shape, norm.groups, [&](int64_t offset, int64_t count, int64_t maps, int64_t plane) {
-    Rows<T> squares(norm.reach), shared(norm.reach), scaled(norm.reach);
+    Ring<T> squares(norm.reach), shared(norm.reach), scaled(norm.reach);
     T sum[STRIP];
     const T k = T(norm.k), alpha = T(norm.alpha), beta = T(norm.beta), factor = 2 * alpha * beta;
     for (int64_t i = -2 * norm.reach; i < maps; ++i) {
       const int64_t ahead = i + norm.reach, furthest = ahead + norm.reach;
       square<RECTIFIES>(x + offset, plane, furthest, maps, count, &squares);
-      T *__restrict mine = shared[ahead], *__restrict own = scaled[ahead];
+      T *mine = shared[ahead], *own = scaled[ahead];
       if (ahead >= maps) std::fill(mine, mine + count, T(0));
       if (ahead >= 0 && ahead < maps) {
         const T *in = x + offset + ahead * plane, *gradient = g + offset + ahead * plane;
@@ -152,7 +156,7 @@ void backward(const T* g, const T* x, T* dx, const std::vector<int64_t>& shape, 
       }
       if (i < 0) continue;
       const T *in = x + offset + i * plane, *direct = scaled[i];
-      T* __restrict out = dx + offset + i * plane;
+      T* out = dx + offset + i * plane;
       shared.sum_around(i, count, sum);
       for (int64_t p = 0; p < count; ++p) {
         const T da = direct[p] - factor * in[p] * sum[p];

@@ -36,8 +36,9 @@ from protocol.record import Record, log, surroundings, write_record, write_table
 from protocol.reference import Arrays, Pass, cross_entropy, forward, softmax, update
 from protocol.request import Request
 
-# A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64, so
-# two correct ones differ by a factor of up to root 8; three deviations of scatter on top make about 8.
+# A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64
+# (where one holds a single sum, parity asks for another: deepspeed_impl/parity.py), so two correct ones differ by a
+# factor of up to root 8; three deviations of scatter on top make about 8.
 SAFETY = 8.0
 # Tipping some of the ties and not the others may lead farther than tipping all.
 TIE_SAFETY = 2.0

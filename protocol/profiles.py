@@ -147,7 +147,7 @@ def recipes(backends: tuple[str, ...]) -> list[Job]:
 def ladder(backends: tuple[str, ...]) -> list[Job]:
     """Every named placement at two presets, the others at two, at small size; full size; and trajectories."""
     # The full-size oracles come first: where memory is short, a small job beside each of them is all it has room for.
-    jobs = _parity(Job("oracle", "oracle", "parity", 80), backends, 50)
+    jobs = _parity(Job("oracle", "oracle", "parity", 80), backends, 100)
     jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")
     # One step shows the other readings at full size, and how much of the image is left in their logits.
     for preset in ("chm-145", "caffe", "notes"):

@@ -1,9 +1,12 @@
-"""How a rank ends."""
+"""How a rank ends, and a run that is stopped."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.commands import environment, rank_environment
+from tests.commands import DEEPSPEED, environment, rank_environment
+from tests.resuming import launched, newest, until
 
 RANK = """
 import threading, time
@@ -24,3 +27,13 @@ def test_a_rank_that_is_done_ends_well_whatever_its_threads_do() -> None:
     )
     # DeepSpeed may have said something before.
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["said"]), done.stderr
+
+
+def test_a_command_that_is_stopped_ends_its_launcher_and_ranks(data: Path, tmp_path: Path) -> None:
+    how = ("--case", "tiny", "--placement", "stages", "--epochs", 1000, "--data", data, "--out", tmp_path / "run")
+    with launched(DEEPSPEED.command("train", *how), tmp_path) as run:
+        assert until(lambda: newest(tmp_path / "run") > 0)
+        assert len(run.processes()) == 4
+        run.command.send_signal(signal.SIGTERM)
+        assert run.wait_until_gone()
+        assert run.command.wait() == 130

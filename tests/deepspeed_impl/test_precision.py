@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from deepspeed_impl import parity
+from protocol.request import make_request
 from tests.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
+from tests.commands import environment
 
 
 def tensors(dtype: str, *arrays: np.ndarray) -> list[torch.Tensor]:
@@ -38,6 +42,23 @@ def test_onednn_is_asked_not_to_round_operands() -> None:
     assert os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"
 
 
+class Opened(Exception):
+    """A session is about to be opened."""
+
+
+def test_parity_asks_for_partial_sums_before_its_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise Opened(os.environ["MKL_CBWR"])
+
+    monkeypatch.setenv("MKL_CBWR", "AUTO")
+    monkeypatch.setattr(parity, "oracle_of", lambda request: Path())
+    monkeypatch.setattr(parity, "open_session", opened)
+    with pytest.raises(Opened, match="AUTO"):
+        parity.parity(make_request("deepspeed", "tiny", readings="imposed,free"))
+    with pytest.raises(Opened, match="COMPATIBLE"):
+        parity.parity(make_request("deepspeed", "tiny", readings="free,fp64"))
+
+
 TERMS = 9216  # of a sum in fc6
 UNITS = f"""
 import numpy as np
@@ -52,7 +73,8 @@ print(np.linalg.norm((found - exact).astype(float)) / np.linalg.norm(exact.astyp
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="nothing here is more exact than float64")
-def test_parity_adds_up_float64_products_in_parts() -> None:
+def test_what_it_asks_for_adds_up_float64_products_in_parts() -> None:
     """As the bounds suppose: K terms in at least 8 sums round by some .3 times the root of K / 8."""
-    said = subprocess.run([sys.executable, "-c", UNITS], check=True, capture_output=True, text=True).stdout
-    assert 0 < float(said.splitlines()[-1]) < 0.3 * (TERMS / 8) ** 0.5
+    done = subprocess.run([sys.executable, "-c", UNITS], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout.splitlines()[-1]) < 0.3 * (TERMS / 8) ** 0.5

@@ -32,4 +32,4 @@ class TestResume(ResumeTests):
         "rank 1": rank("1"),
     }
     writers = ("rank 0", "rank 1")
-    start = 7.0
+    start = 4.0

@@ -70,8 +70,11 @@ def test_what_is_not_a_number_comes_through() -> None:
     layer = layer_of("pool5")
     x = np.zeros((1, *layer.shape_in))
     x[0, 0, 4, 4] = np.nan  # in the windows that begin at rows and columns 2 and 4
-    out, _ = run(MaxPool(layer, mx.cpu(0)), x, np.zeros((1, *layer.shape_out)), "float32")
+    out, by_x = run(MaxPool(layer, mx.cpu(0)), x, np.ones((1, *layer.shape_out)), "float32")
     assert np.argwhere(np.isnan(out)).tolist() == [[0, 0, r, c] for r in (1, 2) for c in (1, 2)]
+    # The gradient goes to the first of what is alike, and to the first of a window whose maximum is no number.
+    assert (by_x[:, :, 0:11:2, 0:11:2] == 1).all()
+    assert by_x.sum() == out.size
 
 
 def test_what_cannot_be_pooled_is_refused() -> None:

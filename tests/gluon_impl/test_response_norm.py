@@ -45,6 +45,13 @@ def test_a_relu_before_it_is_part_of_its_operator_in_a_graph(name: str, dtype: s
     assert operators == ["null", "response_norm"]
 
 
+def test_what_is_no_norm_is_refused() -> None:
+    settings = {"alpha": 1e-4, "beta": 0.75, "k": 2, "rectifies": 0}
+    for wrong in ({"size": -2, "groups": 1}, {"size": 5, "groups": 0}, {"size": 5}):
+        with pytest.raises(mx.base.MXNetError, match="missing or wrong"):
+            mx.nd.response_norm(mx.nd.zeros((1, 4, 3, 3)), **settings, **wrong)
+
+
 def answer(block: gluon.HybridBlock, given: Arrays, expected: Arrays, dtype: str, hybrid: bool) -> None:
     block.initialize()
     block.cast(dtype)

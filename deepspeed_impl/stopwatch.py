@@ -17,7 +17,7 @@ from deepspeed_impl.share import maps_last
 from paper.architecture import Network
 from paper.recipe import Preset
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def layer_seconds(
@@ -59,7 +59,7 @@ def _measured(
         stage.zero_grad()
         return [*(_seconds(passes) for _ in range(count)), _seconds(stage.finish_gradients), _seconds(optimizer.step)]
 
-    # The first round compiles and chooses algorithms, and in the next few the allocator settles.
+    # The first round compiles and chooses algorithms.
     took = [step() for _ in range(rounds)]
     return sum(min(same) for same in zip(*took, strict=True)), sent.requires_grad_()
 

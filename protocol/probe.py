@@ -78,7 +78,7 @@ def distance(value: np.ndarray, expected: np.ndarray, scale: float | None = None
 
 
 def _norm(values: np.ndarray) -> float:
-    flat = values.astype(np.float64, copy=False).ravel()
+    flat = values.astype(np.float64, copy=False).ravel("K")
     return float(flat @ flat) ** 0.5
 
 

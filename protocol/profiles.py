@@ -49,7 +49,7 @@ class Job:
         """About how much memory it takes at the most."""
         full = find_case(self.case).size == "full"
         if self.backend == "oracle":
-            return 5.5 if full else 1.0
+            return 7.5 if full else 1.0
         return 3.0 if full else 1.5
 
     @property

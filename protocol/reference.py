@@ -49,7 +49,7 @@ def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray
     That function fills ``run.gradients`` and returns the gradient by the images, unless ``run.to_images`` is off.
     """
     steps: list[Backward] = []
-    values = run.images = images
+    values = run.images = _images_innermost(images)
     for layer in network:
         values, back = carry_out(layer, values, run)
         run.activations[layer.name] = values
@@ -63,6 +63,14 @@ def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray
     return values, backward
 
 
+def _images_innermost(values: np.ndarray) -> np.ndarray:
+    """The same values in cuda-convnet's order of memory: what all images have at one place lies side by side.
+
+    numpy works along memory, and the rows of a small map are short.
+    """
+    return np.ascontiguousarray(values.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+
+
 @singledispatch
 def carry_out(layer: Layer, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     raise TypeError(f"the oracle does not know {type(layer).__name__}")
@@ -74,27 +82,27 @@ def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     batch, size, step, groups = len(x), layer.kernel, layer.stride, layer.groups
     maps, rows, _ = layer.shape_out
     edge = (layer.pad, layer.pad + layer.pad_end)
-    padded = np.pad(x, ((0, 0), (0, 0), edge, edge))
-    windows = sliding_window_view(padded, (size, size), axis=(2, 3))[:, :, ::step, ::step]
-    # One matrix a group: (groups, inputs of a group * size * size, batch * rows * rows)
-    patches = windows.transpose(1, 4, 5, 0, 2, 3).reshape(groups, -1, batch * rows * rows)
+    padded = np.pad(x.transpose(1, 2, 3, 0), ((0, 0), edge, edge, (0, 0)))
+    windows = sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::step, ::step]
+    # One matrix a group: (groups, inputs of a group * size * size, rows * rows * batch)
+    patches = windows.transpose(0, 4, 5, 1, 2, 3).reshape(groups, -1, rows * rows * batch)
     matrix = weight.reshape(groups, maps // groups, -1)
-    out = (matrix @ patches).reshape(maps, batch, rows, rows).transpose(1, 0, 2, 3) + bias[:, None, None]
+    out = (matrix @ patches).reshape(maps, rows, rows, batch).transpose(3, 0, 1, 2) + bias[:, None, None]
 
     def backward(gradient: np.ndarray) -> np.ndarray:
-        flat = gradient.transpose(1, 0, 2, 3).reshape(groups, maps // groups, -1)
+        flat = gradient.transpose(1, 2, 3, 0).reshape(groups, maps // groups, -1)
         run.gradients[f"{layer.name}.weight"] = (flat @ patches.transpose(0, 2, 1)).reshape(weight.shape)
         run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=(0, 2, 3))
         if not run.to_images and x is run.images:
             return gradient
-        spread = (matrix.transpose(0, 2, 1) @ flat).reshape(-1, size, size, batch, rows, rows)
-        spread = spread.transpose(3, 0, 1, 2, 4, 5)
+        spread = (matrix.transpose(0, 2, 1) @ flat).reshape(-1, size, size, rows, rows, batch)
         total = np.zeros_like(padded)
         reach = (rows - 1) * step + 1
         for i in range(size):
             for j in range(size):
-                total[:, :, i : i + reach : step, j : j + reach : step] += spread[:, :, i, j]
-        return total[:, :, edge[0] : total.shape[2] - edge[1], edge[0] : total.shape[3] - edge[1]]
+                total[:, i : i + reach : step, j : j + reach : step] += spread[:, i, j]
+        inside = slice(edge[0], total.shape[1] - edge[1])
+        return total[:, inside, inside].transpose(3, 0, 1, 2)
 
     return out, backward
 
@@ -140,7 +148,7 @@ def _norm(layer: Norm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
 
     def window_sum(values: np.ndarray) -> np.ndarray:
         """Sum over the maps within size/2, cut off at the ends of the group."""
-        total = values.copy()
+        total = values.copy("K")
         for distance in range(1, scale.size // 2 + 1):
             total[:, :, distance:] += values[:, :, :-distance]
             total[:, :, :-distance] += values[:, :, distance:]
@@ -205,7 +213,8 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
 
 def _largest(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The largest value at each place, and as uint8 which of the arrays has it, the first of equal ones."""
-    largest, which = arrays[0].copy(), np.zeros(arrays[0].shape, np.uint8)
+    largest = arrays[0].copy("K")
+    which = np.zeros_like(largest, np.uint8)
     for number, array in enumerate(arrays[1:], 1):
         np.copyto(which, number, where=array > largest, casting="unsafe")
         np.maximum(largest, array, out=largest)

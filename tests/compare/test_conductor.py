@@ -124,8 +124,8 @@ def test_two_oracles_of_whole_networks_are_in_memory_together_only_where_there_i
     first, second = Job("oracle", "oracle", "parity", 1), Job("oracle", "oracle", "parity-paper", 1)
     small = Job("gluon", "train", "photos", 1)
     under_way = conductor.Running(first, subprocess.Popen(["true"]))
-    assert conductor.Queue([second, small], [under_way], room=12).next() == second
-    queue = conductor.Queue([second, small], [under_way], room=8)
+    assert conductor.Queue([second, small], [under_way], room=first.gib + second.gib).next() == second
+    queue = conductor.Queue([second, small], [under_way], room=first.gib + small.gib)
     assert queue.next() == small
     assert queue.next() is None
     queue.running.clear()

@@ -20,6 +20,7 @@ from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.allocation import KEEP_FREED_MEMORY
 from protocol.record import log
 from protocol.request import Request
+from protocol.run import note_interruption
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
 POLL = 0.5  # seconds
@@ -65,6 +66,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         # A terminal has told the launcher too; who stops this process alone has not.
         process.terminate()
         process.join()
+        note_interruption(request.out)
         raise
     if process.exitcode:
         sys.exit(process.exitcode if 0 < process.exitcode < 128 else 1)

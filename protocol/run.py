@@ -191,6 +191,19 @@ class Run:
             raise
 
 
+def note_interruption(folder: Path) -> None:
+    """Say in the record that its run was stopped, for one of several processes that are ended in turn.
+
+    It may have been ended before it could, or have taken another's end for a failure.
+    """
+    if not (folder / "record.json").is_file():
+        return
+    record = read_record(folder)
+    if record.status in ("running", "failed"):
+        record.status, record.reason = "interrupted", ""
+        write_record(folder, record)
+
+
 def bench_length(experiment: Experiment, beside: int, asked: int | None) -> int:
     """How many steps a bench times, where it takes ``beside`` more.
 

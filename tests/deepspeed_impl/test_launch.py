@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from protocol.record import read_record
 from tests.commands import DEEPSPEED, environment, rank_environment
 from tests.resuming import launched, newest, until
 
@@ -37,3 +38,4 @@ def test_a_command_that_is_stopped_ends_its_launcher_and_ranks(data: Path, tmp_p
         run.command.send_signal(signal.SIGTERM)
         assert run.wait_until_gone()
         assert run.command.wait() == 130
+    assert read_record(tmp_path / "run").status == "interrupted"

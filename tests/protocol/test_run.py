@@ -13,9 +13,9 @@ from protocol import run as runs
 from protocol import state
 from protocol.cases import CASES
 from protocol.experiment import Experiment, open_experiment
-from protocol.record import Record, read_record
+from protocol.record import Record, Status, read_record, write_record
 from protocol.request import make_request
-from protocol.run import Run, claimed, latest_state, oracle_of, saved_weights
+from protocol.run import Run, claimed, latest_state, note_interruption, oracle_of, saved_weights
 from tests.refusals import refused
 
 HOLD = """
@@ -170,6 +170,20 @@ def test_how_a_run_ends_is_recorded(
         raise error
     found = read_record(tmp_path)
     assert (found.status, found.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("running", "interrupted"), ("failed", "interrupted"), ("finished", "finished")]
+)
+def test_a_run_that_was_stopped_has_not_failed(
+    tmp_path: Path, experiment: Experiment, before: Status, after: Status
+) -> None:
+    note_interruption(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    write_record(tmp_path, record(experiment).model_copy(update={"status": before, "reason": "what went wrong"}))
+    note_interruption(tmp_path)
+    found = read_record(tmp_path)
+    assert (found.status, found.reason) == (after, "what went wrong" if before == after else "")
 
 
 def test_weights_of_another_network_or_none_are_refused(tmp_path: Path, experiment: Experiment) -> None:

@@ -4,6 +4,8 @@ torch's ``SGD`` keeps the rate outside the velocity, so that after a rate drop i
 inside. Hence an optimizer of our own, which DeepSpeed drives.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -28,6 +30,10 @@ class PaperSGD(torch.optim.Optimizer):
         )
         for parameter in parameters.values():
             self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, without the wrapper around it that would import torch's compiler, for seconds in each rank."""
+        torch.optim.Optimizer.add_param_group.__wrapped__(self, param_group)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:

@@ -1,5 +1,8 @@
 """Ten steps of the optimizer, the rate falling twice, against the oracle's update."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -48,3 +51,14 @@ def test_a_loaded_state_goes_on_bit_for_bit(dtype: str) -> None:
 def test_before_the_first_step_the_momentum_is_zero() -> None:
     state = Trainee("paper", "float32").state()
     assert not any(value.any() for name, value in state.items() if name.startswith("momentum."))
+
+
+def test_the_optimizer_does_without_torchs_compiler() -> None:
+    code = """
+import sys, torch
+from deepspeed_impl.optimizer import PaperSGD
+from paper.recipe import PRESETS
+PaperSGD({"fc8.weight": torch.nn.Parameter(torch.ones(2, 3))}, PRESETS["paper"])
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

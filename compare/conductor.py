@@ -12,7 +12,6 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from protocol.allocation import KEEP_FREED_MEMORY
 from protocol.errors import Misuse
 from protocol.profiles import Job
 from protocol.record import current_commit, log, read_record
@@ -88,8 +87,7 @@ class Running:
         # Jobs beside each other share the cores: BLAS threads that wait for a core spin, and cost several times more.
         share = {} if job.timed else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))}
         with _log_of(job).open("w") as output:
-            # The oracle's large arrays come and go as a backend's do.
-            environment = {**share, **KEEP_FREED_MEMORY, **os.environ, **job.environment}
+            environment = {**share, **os.environ, **job.environment}
             return cls(job, subprocess.Popen(command, stdout=output, stderr=output, env=environment))
 
     def stop(self) -> None:

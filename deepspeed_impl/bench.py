@@ -36,6 +36,7 @@ def bench(request: Request) -> None:
 def _layers(session: Session) -> dict[str, float]:
     """Seconds of a step by layer, each carried out by itself."""
     experiment = session.experiment
+    # More rounds than a cut needs: these figures are reported.
     return layer_seconds(experiment.network, experiment.recipe, session.micro, session.dtype, rounds=6)
 
 

@@ -59,6 +59,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     command += [f"--master_port={_free_port()}", f"--world_info={encode_world_info({'localhost': list(range(ranks))})}"]
     command += ["--module", "deepspeed_impl", verb, *arguments]
     process = get_context("fork").Process(target=_start_ranks, args=(command, environment))
+    began = time.time()
     process.start()
     try:
         process.join()
@@ -66,7 +67,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         # A terminal has told the launcher too; who stops this process alone has not.
         process.terminate()
         process.join()
-        note_interruption(request.out)
+        note_interruption(request.out, began)
         raise
     if process.exitcode:
         sys.exit(process.exitcode if 0 < process.exitcode < 128 else 1)

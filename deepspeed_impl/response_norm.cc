@@ -2,11 +2,14 @@
 //
 //     b_i = a_i * d_i^-beta,  d_i = k + alpha * sum of a_j^2 over the maps j within size/2 of i, in i's group of maps
 //
-// The maps of one place lie next to each other in memory (channels last). A row is those of one group at one place; it
-// is read once, and what is computed on the way, d above all, stays in cache and is not kept for the backward pass:
+// The maps of one place lie next to each other in memory (channels last). A row is those of one group at one place.
+// A few rows at a time are read once, and what is computed on the way, d above all, stays in cache and is not kept for
+// the backward pass. There they lie apart by zeros, so that a sum over neighbours never leaves its row, and every loop
+// runs through all of them, however few a group's maps are:
 //
-//     place 0   [ group 0: map 0 map 1 ... | group 1: ... ]      work = images x rows x columns x groups
-//     place 1   [ ...
+//     x        [ row 0: map 0 map 1 ... | row 1: ... ]      rows = images x rows x columns x groups
+//     a        [ row 0 | 0 0 | row 1 | 0 0 | ... ]
+//
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
@@ -21,55 +24,87 @@
 namespace {
 
 constexpr int64_t GRAIN = 256;  // rows: fewer are not worth another thread
+constexpr int64_t BLOCK = 256;  // values at a time: six arrays, and what is read and written, fit the first cache
 
 struct Norm {
   int64_t maps, reach;  // maps of a group
   double alpha, beta, k;
 };
 
-// Room for a row's intermediate values. Those that are summed over neighbours have zeros on both sides.
+// Room for the intermediate values of some rows, at most `most`, each `stride` after the one before.
 template <typename A>
-struct Row {
-  explicit Row(const Norm& norm)
-      : norm(norm), a(norm.maps), scale(norm.maps), d(norm.maps), sum(norm.maps), padded(norm.maps + 2 * norm.reach) {}
+struct Rows {
+  explicit Rows(const Norm& norm)
+      : norm(norm),
+        stride(norm.maps + norm.reach),
+        most(std::max<int64_t>(1, BLOCK / stride)),
+        a(most * stride),
+        g(most * stride),
+        scale(most * stride),
+        d(most * stride),
+        sum(most * stride),
+        padded(norm.reach + most * stride) {}
 
-  // sum_i = what lies in `padded` within reach of i.
-  void add_neighbours() {
-    const A* p = padded.data();
-    std::copy(p, p + norm.maps, sum.data());
-    for (int64_t j = 1; j <= 2 * norm.reach; ++j)
-      for (int64_t i = 0; i < norm.maps; ++i) sum[i] += p[i + j];
+  // To `to` what `from` holds without gaps.
+  template <typename T>
+  void spread(const T* from, A* to, int64_t rows) const {
+    for (int64_t row = 0; row < rows; ++row, from += norm.maps, to += stride)
+      for (int64_t i = 0; i < norm.maps; ++i) to[i] = static_cast<A>(from[i]);
   }
 
-  // a, d and scale = d^-beta of the row that `x` points at. The paper's beta of 3/4 needs two roots and no power.
+  // To `to`, without gaps, what `value` gives for each place of these arrays.
+  template <typename T, typename Value>
+  void gather(T* to, int64_t rows, Value value) const {
+    for (int64_t at = 0; at < rows * stride; at += stride, to += norm.maps)
+      for (int64_t i = 0; i < norm.maps; ++i) to[i] = static_cast<T>(value(at + i));
+  }
+
+  // What lies between the rows is 0 again: what was computed there is no number beside a place that is none.
+  void clear_gaps(A* to, int64_t rows) const {
+    for (int64_t row = 0; row < rows; ++row) std::fill_n(to + row * stride + norm.maps, norm.reach, A(0));
+  }
+
+  // sum_i = what lies in `padded` within reach of i; there i itself lies at i + reach.
+  void add_neighbours(int64_t length) {
+    const A* p = padded.data();
+    std::copy(p, p + length, sum.data());
+    for (int64_t j = 1; j <= 2 * norm.reach; ++j)
+      for (int64_t i = 0; i < length; ++i) sum[i] += p[i + j];
+  }
+
+  // a, d and scale = d^-beta of the rows that `x` points at. The paper's beta of 3/4 needs two roots and no power.
   template <typename T>
-  void read(const T* x) {
+  void read(const T* x, int64_t rows) {
+    const int64_t length = rows * stride - norm.reach;
     A* middle = padded.data() + norm.reach;
-    for (int64_t i = 0; i < norm.maps; ++i) a[i] = static_cast<A>(x[i]);
-    for (int64_t i = 0; i < norm.maps; ++i) middle[i] = a[i] * a[i];
-    add_neighbours();
-    for (int64_t i = 0; i < norm.maps; ++i) d[i] = A(norm.k) + A(norm.alpha) * sum[i];
+    spread(x, a.data(), rows);
+    for (int64_t i = 0; i < length; ++i) middle[i] = a[i] * a[i];
+    add_neighbours(length);
+    for (int64_t i = 0; i < length; ++i) d[i] = A(norm.k) + A(norm.alpha) * sum[i];
     if (norm.beta == 0.75) {
-      for (int64_t i = 0; i < norm.maps; ++i) {
+      for (int64_t i = 0; i < length; ++i) {
         const A inverse = A(1) / std::sqrt(d[i]);
         scale[i] = inverse * std::sqrt(inverse);
       }
     } else {
-      for (int64_t i = 0; i < norm.maps; ++i) scale[i] = std::pow(d[i], A(-norm.beta));
+      for (int64_t i = 0; i < length; ++i) scale[i] = std::pow(d[i], A(-norm.beta));
     }
   }
 
   const Norm norm;
-  std::vector<A> a, scale, d, sum, padded;
+  const int64_t stride, most;
+  std::vector<A> a, g, scale, d, sum, padded;
 };
 
 template <typename T, typename A>
 void forward(const T* x, T* b, int64_t rows, const Norm& norm) {
   at::parallel_for(0, rows, GRAIN, [&](int64_t begin, int64_t end) {
-    Row<A> row(norm);
-    for (int64_t at = begin * norm.maps; at < end * norm.maps; at += norm.maps) {
-      row.read(x + at);
-      for (int64_t i = 0; i < norm.maps; ++i) b[at + i] = static_cast<T>(row.a[i] * row.scale[i]);
+    Rows<A> block(norm);
+    const A *a = block.a.data(), *scale = block.scale.data();
+    for (int64_t row = begin; row < end; row += block.most) {
+      const int64_t count = std::min(block.most, end - row);
+      block.read(x + row * norm.maps, count);
+      block.gather(b + row * norm.maps, count, [=](int64_t i) { return a[i] * scale[i]; });
     }
   });
 }
@@ -79,15 +114,18 @@ template <typename T, typename A>
 void backward(const T* g, const T* x, T* dx, int64_t rows, const Norm& norm) {
   const A factor = A(2 * norm.alpha * norm.beta);
   at::parallel_for(0, rows, GRAIN, [&](int64_t begin, int64_t end) {
-    Row<A> row(norm);
-    A* middle = row.padded.data() + norm.reach;
-    for (int64_t at = begin * norm.maps; at < end * norm.maps; at += norm.maps) {
-      row.read(x + at);
-      for (int64_t i = 0; i < norm.maps; ++i) row.scale[i] *= static_cast<A>(g[at + i]);
-      for (int64_t i = 0; i < norm.maps; ++i) middle[i] = row.scale[i] * row.a[i] / row.d[i];
-      row.add_neighbours();
-      for (int64_t i = 0; i < norm.maps; ++i)
-        dx[at + i] = static_cast<T>(row.scale[i] - factor * row.a[i] * row.sum[i]);
+    Rows<A> block(norm);
+    const A *a = block.a.data(), *d = block.d.data(), *sum = block.sum.data();
+    A *scale = block.scale.data(), *middle = block.padded.data() + norm.reach;
+    for (int64_t row = begin; row < end; row += block.most) {
+      const int64_t count = std::min(block.most, end - row), length = count * block.stride - norm.reach;
+      block.read(x + row * norm.maps, count);
+      block.spread(g + row * norm.maps, block.g.data(), count);
+      for (int64_t i = 0; i < length; ++i) scale[i] *= block.g[i];
+      for (int64_t i = 0; i < length; ++i) middle[i] = scale[i] * a[i] / d[i];
+      block.clear_gaps(middle, count);
+      block.add_neighbours(length);
+      block.gather(dx + row * norm.maps, count, [=](int64_t i) { return scale[i] - factor * a[i] * sum[i]; });
     }
   });
 }

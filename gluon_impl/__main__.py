@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.allocation import KEEP_FREED_MEMORY
+from protocol.allocation import keep_freed_memory
 from protocol.command import BACKEND_VERBS, add_lint, application, run
 from protocol.errors import Misuse
 from protocol.lint import LintRequest
@@ -41,12 +41,6 @@ def set_threads(verb: str, request: Request) -> None:
     if request.grid.devices > 1 and (verb == "parity" or request.precision == "fp64"):
         os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-
-
-def keep_freed_memory() -> None:
-    """Start this process anew where its C library was not yet told to; it reads its settings before Python runs."""
-    if not KEEP_FREED_MEMORY.keys() <= os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**KEEP_FREED_MEMORY, **os.environ})
 
 
 if __name__ == "__main__":

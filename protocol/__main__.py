@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from protocol.allocation import keep_freed_memory
 from protocol.augmentation import implementation
 from protocol.cases import find_case
 from protocol.command import application, run
@@ -71,4 +72,5 @@ def imagenet(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     run(app)

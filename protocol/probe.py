@@ -69,7 +69,7 @@ def centred(values: np.ndarray) -> np.ndarray:
 
 def distance(value: np.ndarray, expected: np.ndarray, scale: float | None = None) -> Distance:
     """Norm of the difference relative to ``scale``, by default the norm of ``expected``."""
-    # Whole networks are compared: one temporary, and norms by the BLAS.
+    # Whole networks are compared: few temporaries, and norms by the BLAS.
     difference = np.subtract(value, expected, dtype=np.float64)
     size = _norm(expected) if scale is None else scale
     norm = _norm(difference)
@@ -78,6 +78,7 @@ def distance(value: np.ndarray, expected: np.ndarray, scale: float | None = None
 
 
 def _norm(values: np.ndarray) -> float:
+    # In the order of memory, which spares a copy.
     flat = values.astype(np.float64, copy=False).ravel("K")
     return float(flat @ flat) ** 0.5
 

@@ -64,9 +64,9 @@ def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray
 
 
 def _images_innermost(values: np.ndarray) -> np.ndarray:
-    """The same values in cuda-convnet's order of memory: what all images have at one place lies side by side.
+    """The same values (batch, maps, rows, columns) in cuda-convnet's order of memory, which every layer keeps.
 
-    numpy works along memory, and the rows of a small map are short.
+    What all images have at one place lies side by side: numpy works along memory, and a small map's rows are short.
     """
     return np.ascontiguousarray(values.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
 
@@ -119,7 +119,8 @@ def _dense(layer: Dense, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward
         flat = gradient.reshape(batch, groups, -1).transpose(1, 0, 2)
         run.gradients[f"{layer.name}.weight"] = (flat.transpose(0, 2, 1) @ inputs).reshape(weight.shape)
         run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
-        return (flat @ matrix).transpose(1, 0, 2).reshape(x.shape)
+        back = (flat @ matrix).transpose(1, 0, 2).reshape(x.shape)
+        return _images_innermost(back) if back.ndim == 4 else back
 
     return out, backward
 
@@ -171,8 +172,9 @@ def _spatial_norm(layer: SpatialNorm, x: np.ndarray, run: Pass) -> tuple[np.ndar
     reach, factor = layer.size // 2, layer.scale / layer.size**2
 
     def window_sum(values: np.ndarray) -> np.ndarray:
-        padded = np.pad(values, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-        return sliding_window_view(padded, (layer.size, layer.size), axis=(2, 3)).sum(axis=(4, 5))
+        padded = np.pad(values.transpose(1, 2, 3, 0), ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        windows = sliding_window_view(padded, (layer.size, layer.size), axis=(1, 2))
+        return windows.sum(axis=(4, 5)).transpose(3, 0, 1, 2)
 
     d = layer.k + factor * window_sum(x * x)
     power = _inverse_power(d, layer.beta)
@@ -199,7 +201,9 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
         second, other = _largest(others)
         chosen = np.where(out - second <= run.margins[layer.name], other, chosen)
     if run.imposed or layer.name in run.margins:
-        out = np.where(np.isnan(out), out, np.choose(chosen, windows))
+        number = ~np.isnan(out)
+        for place, window in enumerate(windows):
+            np.copyto(out, window, where=number & (chosen == place))
     run.choices[layer.name] = chosen
 
     def backward(gradient: np.ndarray) -> np.ndarray:

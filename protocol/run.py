@@ -191,16 +191,18 @@ class Run:
             raise
 
 
-def note_interruption(folder: Path) -> None:
-    """Say in the record that its run was stopped, for one of several processes that are ended in turn.
+def note_interruption(folder: Path, since: float) -> None:
+    """Say in the record that its run, of several processes ended in turn, was stopped; ``since``: when it began.
 
-    It may have been ended before it could, or have taken another's end for a failure.
+    The one that keeps the record may have been ended before it could, or have taken another's end for a failure.
     """
-    if not (folder / "record.json").is_file():
+    try:
+        record = read_record(folder)
+        own = (folder / "record.json").stat().st_mtime >= since
+    except Misuse:
         return
-    record = read_record(folder)
-    if record.status in ("running", "failed"):
-        record.status, record.reason = "interrupted", ""
+    if own and record.status in ("running", "failed"):
+        record.status = "interrupted"
         write_record(folder, record)
 
 

@@ -92,6 +92,26 @@ def test_threads_share_the_places_of_maps_that_lie_last(dtype: str) -> None:
         torch.testing.assert_close(left, right, rtol=1e-5 if dtype == "float32" else 2**-7, atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [float("inf"), float("nan"), 1e30])
+def test_what_is_no_number_stays_at_its_place(bad: float) -> None:
+    assert response_norm.implementation() == OPERATOR
+    numbers = torch.Generator().manual_seed(1)
+    x, gradient = (torch.randn(2, 12, 3, 5, generator=numbers) for _ in range(2))
+    found = []
+    for value in (1.0, bad):
+        x[0, 5, 1, 2] = value  # the last map of the first group
+        given = x.clone().requires_grad_()
+        out = response_norm._Operator.apply(given, 2, 5, 1e-2, 0.75, 2.0)
+        out.backward(gradient)
+        assert given.grad is not None
+        found.append(torch.stack([out.detach(), given.grad]))
+    near = torch.zeros(2, 12, 3, 5, dtype=torch.bool)
+    near[0, 1:6, 1, 2] = True  # within reach of it there, or of what is
+    differs = ~torch.isclose(*found, equal_nan=True).all(dim=0)
+    assert differs.any()
+    assert not (differs & ~near).any()
+
+
 @pytest.mark.usefixtures("fresh")
 def test_without_a_compiler_the_norm_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -123,6 +123,25 @@ def test_a_whole_networks_gradients_are_its_finite_differences(preset: str, impo
         assert (above - below) / (2 * step) == pytest.approx(expected, rel=1e-5 if imposed else 1e-4), name
 
 
+@pytest.mark.parametrize("kind", ["free", "imposed", "tipped"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_layer_keeps_what_all_images_have_at_one_place_side_by_side(preset: str, kind: str) -> None:
+    table, weights, images, labels, masks = whole(preset)
+    run = Pass(weights, masks)
+    logits, backward = forward(table, images, run)
+    if kind != "free":
+        told = {"imposed": run.choices} if kind == "imposed" else {"margins": dict.fromkeys(run.choices, 1e-3)}
+        run = Pass(weights, masks, **told)
+        logits, backward = forward(table, images, run)
+    seen = run.activations | {f"choice of {name}": value for name, value in run.choices.items()}
+    seen |= {"gradient by the images": backward(cross_entropy(logits, labels)[1])}
+    maps = {name: value for name, value in seen.items() if value.ndim == 4 and value.shape[2] > 1}
+    assert len(maps) > 15
+    # Between images, in units of one value.
+    steps = {name: value.strides[0] // value.itemsize for name, value in maps.items()}
+    assert steps == dict.fromkeys(maps, 1)
+
+
 def test_a_network_kept_to_its_own_choices_is_unchanged_and_to_others_is_not() -> None:
     table, weights, images, _, masks = whole("paper")
     free = Pass(weights, masks)

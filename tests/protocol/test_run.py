@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,17 +174,29 @@ def test_how_a_run_ends_is_recorded(
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("running", "interrupted"), ("failed", "interrupted"), ("finished", "finished")]
+    ("status", "noted"),
+    [
+        ("running", "interrupted"),
+        ("failed", "interrupted"),
+        ("finished", "finished"),
+        ("out_of_memory", "out_of_memory"),
+    ],
 )
 def test_a_run_that_was_stopped_has_not_failed(
-    tmp_path: Path, experiment: Experiment, before: Status, after: Status
+    tmp_path: Path, experiment: Experiment, status: Status, noted: Status
 ) -> None:
-    note_interruption(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-    write_record(tmp_path, record(experiment).model_copy(update={"status": before, "reason": "what went wrong"}))
-    note_interruption(tmp_path)
+    began = time.time()
+    write_record(tmp_path, record(experiment).model_copy(update={"status": status, "reason": "what went wrong"}))
+    note_interruption(tmp_path, time.time() + 60)
+    assert read_record(tmp_path).status == status  # another run's, that was there before
+    note_interruption(tmp_path, began - 1)
     found = read_record(tmp_path)
-    assert (found.status, found.reason) == (after, "what went wrong" if before == after else "")
+    assert (found.status, found.reason) == (noted, "what went wrong")
+
+
+def test_a_run_that_was_stopped_before_it_had_a_record_has_none(tmp_path: Path) -> None:
+    note_interruption(tmp_path / "none", 0)
+    assert not (tmp_path / "none").exists()
 
 
 def test_weights_of_another_network_or_none_are_refused(tmp_path: Path, experiment: Experiment) -> None:

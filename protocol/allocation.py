@@ -1,4 +1,4 @@
-"""How a process that trains has its C library handle memory.
+"""How a process that carries out the network has its C library handle memory.
 
 glibc hands every large block back to the system when it is freed and clears it anew at the next step, which made a step
 of batch 128 up to three times as long; kept, blocks are used again. One arena serves all threads, or each would keep

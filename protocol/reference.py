@@ -82,7 +82,7 @@ def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     batch, size, step, groups = len(x), layer.kernel, layer.stride, layer.groups
     maps, rows, _ = layer.shape_out
     edge = (layer.pad, layer.pad + layer.pad_end)
-    padded = np.pad(x.transpose(1, 2, 3, 0), ((0, 0), edge, edge, (0, 0)))
+    padded = np.pad(x.transpose(1, 2, 3, 0), ((0, 0), edge, edge, (0, 0)))  # (maps, rows, columns, batch)
     windows = sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::step, ::step]
     # One matrix a group: (groups, inputs of a group * size * size, rows * rows * batch)
     patches = windows.transpose(0, 4, 5, 1, 2, 3).reshape(groups, -1, rows * rows * batch)
@@ -201,9 +201,9 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
         second, other = _largest(others)
         chosen = np.where(out - second <= run.margins[layer.name], other, chosen)
     if run.imposed or layer.name in run.margins:
-        number = ~np.isnan(out)
+        is_number = ~np.isnan(out)
         for place, window in enumerate(windows):
-            np.copyto(out, window, where=number & (chosen == place))
+            np.copyto(out, window, where=is_number & (chosen == place))
     run.choices[layer.name] = chosen
 
     def backward(gradient: np.ndarray) -> np.ndarray:

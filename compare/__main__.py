@@ -12,19 +12,20 @@ from rich.table import Table
 
 from compare import audit as auditing
 from compare import bench as benching
-from compare import conductor, parity, tables, throughput
+from compare import completeness, conductor, parity, tables, throughput
 from compare import lint as linting
 from compare.load import Runs, load_runs
 from compare.parity import RUNGS
 from compare.readme import regenerate
 from compare.reference import keep
 from compare.report import each_quantity, parity_sentence, summary, worst_by_rung
+from paper.names import unknown
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
-from protocol.files import write_text
+from protocol.files import check_replaceable, write_text
 from protocol.lint import read_lint
-from protocol.profiles import PROFILES, TWINS, jobs_of
+from protocol.profiles import PROFILES, TWINS, Job, jobs_of
 from protocol.record import log, write_table
 from protocol.request import RUNS
 
@@ -58,16 +59,17 @@ def carry_out(
 ) -> None:
     """Prepare the photographs, run a profile's jobs in both backends, and write the audit."""
     if profile not in PROFILES:
-        raise Misuse(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+        raise Misuse(unknown("profile", profile, PROFILES))
     interpreters = conductor.interpreters_of(gluon, deepspeed)
     photos(STORES)
     jobs = PROFILES[profile](tuple(backend for backend in TWINS if backend in interpreters))
+    check_replaceable(AUDIT, auditing.HOLDS)
     failed, peak = conductor.carry_out(jobs, interpreters, STORES)
     log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
-    agrees = _audit(RUNS, STORES, AUDIT)
+    holds = _audit(RUNS, STORES, AUDIT, jobs)
     if failed:
         log(f"{len(failed)} job(s) failed: {', '.join(job.title for job in failed)}")
-    sys.exit(0 if agrees and not failed else 1)
+    sys.exit(0 if holds and not failed else 1)
 
 
 @app.command()
@@ -78,14 +80,16 @@ def ladder(
 ) -> None:
     """Hold both backends against the oracle in every reading of the recipe; status 1 when a rung fails."""
     if rung and rung not in RUNGS:
-        raise Misuse(f"there is no rung {rung!r}; there are {', '.join(RUNGS)}")
+        raise Misuse(unknown("rung", rung, RUNGS))
     interpreters = conductor.interpreters_of(gluon, deepspeed)
     photos(STORES)
     here, out = benching.machine(), LADDER / "rungs" / rung if rung else LADDER
     jobs = jobs_of(rung, tuple(backend for backend in TWINS if backend in interpreters))
     failed, _ = conductor.carry_out(jobs, interpreters, STORES)
     folders = {job.folder for job in jobs}
-    runs = Runs(tuple(run for run in load_runs(RUNS).finished if run.folder in folders))
+    ended = load_runs(RUNS)
+    runs = Runs(tuple(run for run in ended.finished if run.folder in folders), damaged=ended.damaged)
+    absent = completeness.missing(runs, jobs)
     found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
     tables.write(out, "parity", found)
     write_text(out / benching.MACHINE, here)
@@ -93,7 +97,10 @@ def ladder(
     _print_ladder(table, whole=rung is not None)
     log(parity_sentence(table))
     log(f"every quantity: {out / 'parity.csv'}")
-    sys.exit(0 if not failed and table["agrees"].astype(bool).all() else 1)
+    if absent:
+        log(completeness.sentence(absent, len(jobs)))
+    agrees = not table.empty and table["agrees"].astype(bool).all()
+    sys.exit(0 if not failed and not absent and agrees else 1)
 
 
 @app.command()
@@ -116,9 +123,12 @@ def audit(
     runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
     out: Annotated[Path, typer.Option(help="The audit's folder.")] = AUDIT,
+    profile: Annotated[str, typer.Option(help="Whose runs should be there.")] = "quick",
 ) -> None:
-    """Write the audit of the runs there are; status 1 when they do not carry out one network."""
-    sys.exit(0 if _audit(runs, data, out) else 1)
+    """Write the audit of the runs there are; status 1 when some are missing or do not carry out one network."""
+    if profile not in PROFILES:
+        raise Misuse(unknown("profile", profile, PROFILES))
+    sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(TWINS))) else 1)
 
 
 @app.command()
@@ -143,14 +153,19 @@ def lint(
     sys.exit(1 if any(finding.verdict == linting.BROKEN for finding in findings) else 0)
 
 
-def _audit(runs: Path, data: Path, out: Path) -> bool:
-    """Whether every rung of parity holds."""
-    found = auditing.write(out, load_runs(runs), data, POWER, REFERENCE)
+def _audit(runs: Path, data: Path, out: Path, jobs: list[Job]) -> bool:
+    """Whether all that ``jobs`` should have left is there, and every rung of parity holds."""
+    ended = load_runs(runs)
+    absent = completeness.missing(ended, jobs)
+    incomplete = completeness.sentence(absent, len(jobs)) if absent else ""
+    found = auditing.write(out, ended, data, POWER, REFERENCE, incomplete)
     _print(found["verdicts"])
     log(summary(found))
     log(parity_sentence(found["parity"]))
     log(f"report: {out / 'audit.html'}; tables and plots: {out}")
-    return bool(found["parity"]["agrees"].astype(bool).all())
+    if incomplete:
+        log(incomplete)
+    return not absent and not found["parity"].empty and bool(found["parity"]["agrees"].astype(bool).all())
 
 
 def _console() -> Console:

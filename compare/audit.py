@@ -7,7 +7,15 @@ import pandas as pd
 from compare import accuracy, memory, parity, plots, power, presets, report, scaling, stages, tables, verdicts
 from compare.load import Runs
 from protocol.datasets.store import read_manifest
-from protocol.files import new_folder
+from protocol.files import check_replaceable, new_folder
+
+# All that an audit's folder may hold.
+HOLDS = (
+    "audit.md",
+    "audit.html",
+    *(f"{name}.csv" for name in tables.COLUMNS),
+    *(f"{name}.png" for name in plots.FIGURES),
+)
 
 
 def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
@@ -31,14 +39,21 @@ def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
 
 
 def write(
-    folder: Path, runs: Runs, data: Path, mistakes: Path, reference: Path | None = None
+    folder: Path, runs: Runs, data: Path, mistakes: Path, reference: Path | None = None, incomplete: str = ""
 ) -> dict[str, pd.DataFrame]:
-    """Write the audit to ``folder``, whole or not at all, and return its tables; ``reference``: to show beside it."""
+    """Write the audit to ``folder``, whole or not at all, and return its tables; ``reference``: to show beside it.
+
+    ``incomplete``: what it lacks, in a sentence.
+
+    Raises:
+        Misuse: something else stands at ``folder``, or a table that it is made from is damaged.
+    """
+    check_replaceable(folder, HOLDS)
     built = build(runs, data, mistakes)
-    with new_folder(folder) as draft:
+    with new_folder(folder, HOLDS) as draft:
         for name, table in built.items():
             rows = table.astype(object).where(table.notna(), None).to_dict("records")
             tables.write(draft, name, rows)
         figures = plots.draw(draft, built, runs)
-        report.write(draft, built, runs, figures, reference)
+        report.write(draft, built, runs, figures, reference, incomplete)
     return built

@@ -12,7 +12,9 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from compare.load import RunFolder
 from protocol.errors import Misuse
+from protocol.files import locked
 from protocol.profiles import Job
 from protocol.record import current_commit, log, read_record
 from protocol.request import RUNS
@@ -23,6 +25,7 @@ WATCH_EVERY, POLL = 0.5, 0.1  # seconds
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
 MEMORY_SHARE = 0.8  # of what is free at the start, that jobs beside each other may take together
 CGROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+ENDED = ("finished", "diverged")  # of themselves: the same code would do the same again
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
 
@@ -50,10 +53,11 @@ class Watch:
 def is_done(job: Job, commit: str) -> bool:
     """Whether this very code has finished the job before."""
     try:
-        record = read_record(job.folder)
+        run = RunFolder(job.folder, RUNS, read_record(job.folder))
+        run.check()
     except Misuse:
         return False
-    return record.status == "finished" and record.commit == commit
+    return run.record.status in ENDED and run.record.commit == commit
 
 
 def unfinished(jobs: list[Job], commit: str) -> list[Job]:
@@ -61,6 +65,14 @@ def unfinished(jobs: list[Job], commit: str) -> list[Job]:
     waiting = [job for job in jobs if not is_done(job, commit)]
     needed = {job.oracle for job in waiting}
     return [job for job in jobs if job in waiting or (job.folder in needed and not has_networks(job.folder))]
+
+
+def has_diverged(job: Job) -> bool:
+    """Whether the job's run ended because its loss was no number any more."""
+    try:
+        return read_record(job.folder).status == "diverged"
+    except Misuse:
+        return False
 
 
 def has_networks(oracle: Path) -> bool:
@@ -152,8 +164,16 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
     """Run what is not done yet; return the jobs that failed, and the peak of memory in bytes.
 
     Raises:
+        Misuse: another audit or ladder is at work here.
         KeyboardInterrupt: the user stopped it; finished jobs are kept, and a training run goes on from its last state.
     """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    # One that runs beside it would take away the oracles that this one needs.
+    with locked(RUNS / ".lock", f"another audit or ladder is at work in {RUNS}: wait for it to end"):
+        return _carry_out(jobs, interpreters, data)
+
+
+def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
     queue = Queue(unfinished(jobs, current_commit()))
     total = len(queue.waiting)
     if total < len(jobs):
@@ -183,7 +203,9 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
                 time.sleep(POLL)
                 for ended in queue.ended():
                     job = ended.job
-                    if ended.process.returncode:
+                    if ended.process.returncode and has_diverged(job):
+                        log(f"{job.title} diverged, which is what it came to")
+                    elif ended.process.returncode:
                         failed.append(job)
                         log(f"{job.title} failed; its output is in {_log_of(job)}, which ends:\n{_tail(_log_of(job))}")
                     if job.oracle and not queue.needs(job.oracle):

@@ -1,8 +1,10 @@
-"""The run folders of an audit, read once and strictly."""
+"""The run folders of an audit, read once and strictly: a file is used only if it is as its run left it."""
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,10 +12,13 @@ import pandas as pd
 from paper.architecture import Network
 from protocol.cases import find_case
 from protocol.errors import Misuse
-from protocol.probe import read_tensors
-from protocol.record import Record, read_record
+from protocol.record import Record, check_file, read_record
+from protocol.sealed import Damaged, one_line, read_bytes
+from protocol.tensors import read_tensors
 
 TWIN_SEED = 0
+# No table is made from them; an oracle's networks are gone when the runs that are compared with it are done.
+LARGE = ("weights.safetensors", "tensors.safetensors", "choices.safetensors")
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,33 @@ class RunFolder:
         return f"{self.record.backend} {self.record.placement}"
 
     def table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / f"{name}.csv")
+        """A table of the run's.
+
+        Raises:
+            Damaged: it is missing, or was cut or altered.
+        """
+        return read_csv(check_file(self.folder, self.record, f"{name}.csv"))
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
-        return read_tensors(self.folder / f"{name}.safetensors")
+        """A tensor file of the run's.
+
+        Raises:
+            Damaged: it is missing, or was cut or altered.
+        """
+        return read_tensors(check_file(self.folder, self.record, f"{name}.safetensors"))
 
     def has(self, file: str) -> bool:
-        return (self.folder / file).is_file()
+        return file in self.record.files
+
+    def check(self) -> None:
+        """See that every file that tables are made from is as the run left it.
+
+        Raises:
+            Damaged: one is not.
+        """
+        for name in self.record.files:
+            if name not in LARGE:
+                check_file(self.folder, self.record, name)
 
     @cached_property
     def network(self) -> Network:
@@ -61,9 +86,11 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Runs:
-    """All finished runs below a folder."""
+    """All runs below a folder that came to an end of their own. ``damaged``: what is wrong with the others' files."""
 
     finished: tuple[RunFolder, ...]
+    diverged: tuple[RunFolder, ...] = ()
+    damaged: dict[str, str] = field(default_factory=dict)
 
     def of(
         self, kind: str, *, backend: str | None = None, case: str | None = None, lowered: bool = False
@@ -87,14 +114,44 @@ class Runs:
         return sorted({run.record.backend for run in self.finished} - {"oracle"}, reverse=True)
 
 
-def load_runs(root: Path) -> Runs:
-    """Read every finished run below ``root``.
+def read_csv(path: Path, **settings: Any) -> pd.DataFrame:
+    """A CSV table.
 
     Raises:
-        Misuse: there is none, or a record is damaged or from a later version.
+        Damaged: it is none.
+    """
+    try:
+        return pd.read_csv(io.BytesIO(read_bytes(path)), **settings)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing") from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # pandas' own errors are ValueErrors
+        raise Damaged(f"{path} is no table ({one_line(error)})") from None
+
+
+def load_runs(root: Path) -> Runs:
+    """Read every run below ``root`` that came to an end; what is damaged is named, and the others stand.
+
+    Raises:
+        Misuse: there is none, or a record is of another version.
     """
     paths = sorted(path.parent for path in root.glob("**/record.json"))
     if not paths:
         raise Misuse(f"there are no runs in {root}; make some with: nox -s audit")
-    found = [RunFolder(path, root, read_record(path)) for path in paths]
-    return Runs(tuple(run for run in found if run.record.status == "finished"))
+    found: list[RunFolder] = []
+    damaged: dict[str, str] = {}
+    for path in paths:
+        try:
+            run = RunFolder(path, root, read_record(path))
+            run.check()
+        except Damaged as error:
+            damaged[path.relative_to(root).as_posix()] = str(error)
+        else:
+            found.append(run)
+    ended = {status: tuple(run for run in found if run.record.status == status) for status in ("finished", "diverged")}
+    return Runs(ended["finished"], ended["diverged"], damaged)

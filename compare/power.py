@@ -5,17 +5,26 @@ from typing import Any
 
 import pandas as pd
 
+from compare.load import read_csv
 from compare.tables import COLUMNS
+from protocol.sealed import Damaged
 
 NOTHING = "none"  # the trials in which nothing was planted
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """``power.csv`` of ``folder``; without rows where the mistakes were not planted."""
+    """``power.csv`` of ``folder``; without rows where the mistakes were not planted.
+
+    Raises:
+        Damaged: it is no such table.
+    """
     path = folder / "power.csv"
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS["power"]))
-    return pd.read_csv(path, keep_default_na=False)
+    table = read_csv(path, keep_default_na=False)
+    if missing := set(COLUMNS["power"]) - set(table.columns):
+        raise Damaged(f"{path} has no column {sorted(missing)[0]}: nox -s power writes it anew")
+    return table
 
 
 def sentence(power: pd.DataFrame) -> str:

@@ -73,7 +73,7 @@ def curves(runs: Runs) -> list[dict[str, Any]]:
     """Losses of the first few hundred steps at full size."""
     return [
         {"preset": run.record.case["preset"], "backend": run.record.backend, "placement": run.record.placement, **row}
-        for run in runs.of("train", case=CURVES)
+        for run in (*runs.of("train", case=CURVES), *(run for run in runs.diverged if run.case == CURVES))
         for row in run.table("steps")[["step", "loss"]].to_dict("records")
     ]
 

@@ -13,6 +13,7 @@ from compare.load import load_runs
 from protocol.errors import Misuse
 from protocol.files import new_folder
 
+HOLDS = ("audit", "bench", "ladder", "lint", "power", "runs", "stores")
 BENCHES, LADDERS = "bench", "ladder"
 LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
@@ -24,8 +25,9 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
     ``mistakes``, ``linted``, ``benched`` and ``climbed`` are the folders of the ladder's trials, of other networks'
     records, of the bench and of the ladder climbed whole.
     """
-    with new_folder(target) as draft:
-        for run in load_runs(runs).finished:
+    with new_folder(target, HOLDS) as draft:
+        ended = load_runs(runs)
+        for run in (*ended.finished, *ended.diverged):
             copy = draft / "runs" / run.name
             copy.mkdir(parents=True)
             for pattern in KEPT:

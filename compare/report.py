@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from compare import power, presets
 from compare.answers import answers
-from compare.load import Runs
+from compare.load import Runs, read_csv
 from compare.parity import RUNGS, first_divergence
 from compare.plots import FIGURES
 from compare.verdicts import Verdict
@@ -58,6 +58,8 @@ def worst_by_rung(parity: pd.DataFrame) -> list[dict[str, Any]]:
 
 def parity_sentence(parity: pd.DataFrame) -> str:
     """Whether all agree; otherwise the first divergence, with how far and where."""
+    if parity.empty:
+        return "No quantity was compared."
     first = first_divergence(parity)
     if first is None:
         return f"All {len(parity)} quantities agree within their tolerances."
@@ -123,18 +125,27 @@ def provenance(runs: Runs) -> str:
 
 
 def write(
-    folder: Path, tables: dict[str, pd.DataFrame], runs: Runs, figures: list[str], reference: Path | None
+    folder: Path,
+    tables: dict[str, pd.DataFrame],
+    runs: Runs,
+    figures: list[str],
+    reference: Path | None,
+    incomplete: str,
 ) -> None:
-    """Write both reports; ``reference`` is the committed audit, shown in a column of its own."""
+    """Write both reports; ``reference`` is the committed audit, shown in a column of its own.
+
+    ``incomplete``: what this one lacks, in a sentence.
+    """
     verdicts = tables["verdicts"].astype(object).where(tables["verdicts"].notna(), "").to_dict("records")
     known = {}
     if reference is not None and (reference / "verdicts.csv").is_file():
-        known = pd.read_csv(reference / "verdicts.csv").set_index("claim")["verdict"].to_dict()
+        known = read_csv(reference / "verdicts.csv").set_index("claim")["verdict"].to_dict()
     for row in verdicts:
         row["reference"] = known.get(row["claim"], "")
     context = {
         "summary": summary(tables),
         "provenance": provenance(runs),
+        "incomplete": incomplete,
         "verdicts": verdicts,
         "has_reference": bool(known),
         "answers": answers(tables),

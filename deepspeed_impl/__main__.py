@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 
 from protocol.command import BACKEND_VERBS, add_lint, application, run
@@ -18,14 +19,17 @@ def handler(verb: str) -> Callable[[Request], None]:
 
         if launch.is_rank():
             launch.die_with_ancestors()
-            if launch.by_user():
-                check_folders(verb, request, open_experiment(request.case, request.data, request.seed))
-            getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
-            launch.leave()
+            with nullcontext() if launch.by_user() else launch.accountable():
+                if launch.by_user():
+                    experiment = open_experiment(request.case, request.data, request.seed)
+                    if not check_folders(verb, request, experiment):
+                        launch.leave()
+                getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
+                launch.leave()
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)
-        check_folders(verb, request, open_experiment(request.case, request.data, request.seed))
-        launch.launch(verb, request, sys.argv[2:])
+        if check_folders(verb, request, open_experiment(request.case, request.data, request.seed)):
+            launch.launch(verb, request, sys.argv[2:])
 
     return handle
 

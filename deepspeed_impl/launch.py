@@ -1,14 +1,25 @@
-"""Start DeepSpeed's launcher for a verb, and see that none of its processes outlives another.
+"""Start DeepSpeed's launcher for a verb, and see that none of its processes outlives another, or waits for ever.
 
-On more machines than one the user starts it, on each of them.
+    python -m deepspeed_impl train          the command line: starts the launcher, watches the ranks, says how it ended
+      DeepSpeed's launcher, forked
+        rank 0, rank 1, ...                 each knows where to meet the others, and where to say why it failed
+
+On more machines than one the user starts the launcher, on each of them.
 """
 
+import json
 import os
-import socket
 import sys
+import tempfile
 import threading
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -18,17 +29,50 @@ from deepspeed.launcher.runner import encode_world_info
 
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.allocation import KEEP_FREED_MEMORY
+from protocol.errors import Diverged, Failed, Misuse
 from protocol.record import log
 from protocol.request import Request
-from protocol.run import note_interruption
+from protocol.run import note_end
+from protocol.sealed import one_line
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
+MEETING = "ALEXNET_MEETING"  # the file in which the ranks of one machine find each other
+CAUSE = "ALEXNET_CAUSE"  # the file in which the first rank that fails says why
+PATIENCE = "ALEXNET_PATIENCE"  # seconds without progress, after which ranks are given up
+DEFAULT_PATIENCE = 120.0
+LAUNCHERS = ("deepspeed.launcher.launch", "deepspeed/launcher/launch.py")
+OWN_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "CROSS_SIZE")
 POLL = 0.5  # seconds
+IDLE = 0.02  # of a core, below which all ranks together are taken to do nothing
+GRACE = 5.0  # seconds in which a rank that failed by itself speaks before those that lost it
+
+
+def patience() -> float:
+    """Seconds without progress after which ranks are given up.
+
+    Raises:
+        Misuse: the environment says something else than a number.
+    """
+    told = os.environ.get(PATIENCE, "")
+    if told and not told.isdecimal():
+        raise Misuse(f"{PATIENCE} is {told[:40]!r} in the environment: set it to seconds, or unset it")
+    return float(told) if told else DEFAULT_PATIENCE
 
 
 def is_rank() -> bool:
-    """Whether this process is one that a launcher started, ours or the user's own."""
-    return "RANK" in os.environ and "LOCAL_RANK" in os.environ
+    """Whether this process is one that a launcher started, ours or the user's own.
+
+    RANK and its like may have been left in a shell by something else, so the launcher itself is looked for.
+    """
+    if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
+        return False
+    return ANCESTORS in os.environ or _started_by_launcher()
+
+
+def _started_by_launcher() -> bool:
+    with suppress(psutil.Error):
+        return any(word in " ".join(psutil.Process().parent().cmdline()) for word in LAUNCHERS)
+    return False
 
 
 def by_user() -> bool:
@@ -45,32 +89,43 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     """Run ``verb`` on as many ranks as the request has devices and wait for them.
 
     Raises:
-        SystemExit: a rank failed or refused the request, with its status; it has said why.
+        Misuse: a rank refused the request.
+        Failed: a rank failed, or they made no progress; the record says why, too.
     """
     if implementation() == EAGER:
         log("no C++ compiler that works: the response norm runs as eager operators, several times slower")
-    ranks = len(request.devices)
-    threads = max(1, (os.cpu_count() or 1) // ranks)
-    environment = {"OMP_NUM_THREADS": str(threads), **KEEP_FREED_MEMORY, **os.environ, ANCESTORS: str(os.getpid())}
+    ranks, cores = len(request.devices), os.cpu_count() or 1
+    if ranks > cores and request.devices[0].startswith("cpu"):
+        log(f"{ranks} ranks share {cores} cores: they take turns, at their start too, some {8 * ranks // cores} s")
+    inherited = {name: value for name, value in os.environ.items() if name not in OWN_RANKS}
+    environment = {"OMP_NUM_THREADS": str(max(1, cores // ranks)), **KEEP_FREED_MEMORY, **inherited}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
-    # What DeepSpeed's runner starts on one machine. Forked, it need not import torch and DeepSpeed, for seconds, again.
-    command = ["launch", "--quiet", "--no_local_rank", "--master_addr=127.0.0.1"]
-    command += [f"--master_port={_free_port()}", f"--world_info={encode_world_info({'localhost': list(range(ranks))})}"]
-    command += ["--module", "deepspeed_impl", verb, *arguments]
-    process = get_context("fork").Process(target=_start_ranks, args=(command, environment))
-    began = time.time()
-    process.start()
-    try:
-        process.join()
-    except KeyboardInterrupt:
-        # A terminal has told the launcher too; who stops this process alone has not.
-        process.terminate()
-        process.join()
-        note_interruption(request.out, began)
-        raise
-    if process.exitcode:
-        sys.exit(process.exitcode if 0 < process.exitcode < 128 else 1)
+    # Ranks of one machine speak over its loopback alone.
+    environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", ANCESTORS: str(os.getpid())}
+    with tempfile.TemporaryDirectory() as folder:
+        cause = Path(folder, "cause")
+        environment |= {MEETING: str(Path(folder, "meeting")), CAUSE: str(cause)}
+        # What DeepSpeed's runner starts on one machine. Forked, it need not import torch and DeepSpeed, for seconds,
+        # again. Its address and port are not used: the ranks meet in a file.
+        command = ["launch", "--quiet", "--no_local_rank", "--master_addr=127.0.0.1", "--master_port=1"]
+        command += [f"--world_info={encode_world_info({'localhost': list(range(ranks))})}"]
+        command += ["--module", "deepspeed_impl", verb, *arguments]
+        process = get_context("fork").Process(target=_start_ranks, args=(command, environment))
+        began = time.time()
+        process.start()
+        try:
+            gave_up = _watch(process, ranks)
+        except KeyboardInterrupt:
+            # A terminal has told the launcher too; who stops this process alone has not.
+            process.terminate()
+            process.join()
+            note_end(request.out, began, "interrupted")
+            raise
+        if process.exitcode or gave_up:
+            status, sentence = _cause(cause, gave_up)
+            note_end(request.out, began, "failed", sentence)
+            raise Misuse(sentence) if status == 2 else Failed(sentence)
 
 
 def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
@@ -80,10 +135,125 @@ def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
     launcher.main()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _watch(process: BaseProcess, ranks: int) -> str:
+    """Wait for the launcher; where its ranks do nothing for too long, end them and return a sentence that says so.
+
+    Time in which this process was itself stopped, as by Ctrl-Z, does not count.
+    """
+    waited, before = 0.0, 0.0
+    while process.is_alive():
+        process.join(POLL)
+        found = _ranks_below(process.pid)
+        used = sum(_seconds(rank) for rank in found.values())
+        waited = waited + POLL if used - before < IDLE * POLL else 0.0
+        before = used
+        if waited > patience():
+            stopped = [number for number, rank in found.items() if rank.status() == psutil.STATUS_STOPPED]
+            missing = sorted(set(range(ranks)) - set(found))
+            process.terminate()
+            process.join(GRACE)
+            for rank in found.values():
+                with suppress(psutil.Error):
+                    rank.kill()
+            why = "none of them computes"
+            if stopped:
+                why = f"rank {', '.join(map(str, stopped))} is stopped"
+            elif missing:
+                why = f"rank {', '.join(map(str, missing))} has ended, and the others wait for it"
+            return f"the ranks made no progress for {patience():.0f} s: {why}; {PATIENCE} sets how long is waited"
+    return ""
+
+
+def _ranks_below(pid: int | None) -> dict[int, psutil.Process]:
+    """The ranks that the launcher ``pid`` has started and that have not ended, by number."""
+    found: dict[int, psutil.Process] = {}
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.Error, KeyError, ValueError):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found[int(child.environ()["RANK"])] = child
+    return found
+
+
+def _seconds(rank: psutil.Process) -> float:
+    """Processor time that a rank has used so far."""
+    with suppress(psutil.Error):
+        times = rank.cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
+def _cause(path: Path, gave_up: str) -> tuple[int, str]:
+    """The status to end with, and the sentence of the rank that failed first."""
+    if gave_up:
+        return 1, gave_up
+    with suppress(OSError, ValueError, KeyError):
+        said = json.loads(path.read_text())
+        return int(said["status"]), str(said["sentence"])
+    return 1, "a rank was ended from outside, or crashed without a word"
+
+
+def meet(backend: str) -> None:
+    """Find the other ranks: in a file where all are on this machine, else at the launcher's address.
+
+    Raises:
+        Misuse: not all of them came in time.
+    """
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if MEETING in os.environ:
+        store: torch.distributed.Store = torch.distributed.FileStore(os.environ[MEETING], ranks)
+    else:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        wait = timedelta(seconds=patience())
+        try:
+            store = torch.distributed.TCPStore(address, port, ranks, rank == 0, wait)
+        except torch.distributed.DistError as error:
+            raise Misuse(
+                f"rank {rank} of {ranks} waited {patience():.0f} s for the others at {address}:{port}: start the "
+                f"launcher on every machine of the hostfile ({one_line(error)})"
+            ) from None
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks)
+
+
+@contextmanager
+def accountable() -> Iterator[None]:
+    """End this rank as the block ends, and let the first rank that fails by itself say why, for all of them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        os._exit(130)
+    except Misuse as error:
+        _say(2, str(error))
+    except Diverged as error:
+        if not str(error):
+            time.sleep(GRACE)  # the rank that keeps the record has yet to write it
+            os._exit(1)
+        _say(1, str(error))
+    except Exception as error:
+        number = os.environ["RANK"]
+        if _lost_another(error):
+            # Whom it lost may still be about to say why.
+            time.sleep(GRACE)
+            _say(1, f"rank {number} lost the others ({one_line(error)})")
+        traceback.print_exc()
+        _say(1, f"rank {number} failed: {type(error).__name__}: {one_line(error)}")
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether an error only says that another rank has gone, or does not answer."""
+    lost = (torch.distributed.DistNetworkError, torch.distributed.DistBackendError, torch.distributed.DistStoreError)
+    return isinstance(error, lost) or "gloo/transport" in str(error) or "Connection closed by peer" in str(error)
+
+
+def _say(status: int, sentence: str) -> NoReturn:
+    """Write down why this rank ends, unless another has, and end it."""
+    path = Path(os.environ[CAUSE])
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"status": status, "sentence": sentence}))
+    with suppress(FileExistsError):
+        os.link(draft, path)  # only the first succeeds
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def die_with_ancestors() -> None:
@@ -116,7 +286,8 @@ def leave() -> NoReturn:
     DeepSpeed holds on to process groups, so gloo's threads live on after the groups are destroyed. One that is late in
     letting a tensor go asks for an interpreter that has gone, which aborts a rank that has succeeded.
     """
-    torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

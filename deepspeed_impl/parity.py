@@ -18,16 +18,17 @@ from deepspeed_impl.imposed import impose, make_imposed
 from deepspeed_impl.network import Stage, make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
-from protocol import probe, state
+from protocol import state
 from protocol.probe import READINGS, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
+from protocol.tensors import read_tensors
 
 
 def parity(request: Request) -> None:
     """Take every reading, and write the distances of its quantities into the run's folder."""
-    oracle = oracle_of(request)
+    oracle = oracle_of(request, verify=False)  # the command line has
     readings = [READINGS[name] for name in request.readings]
     if any(reading.precision == "fp64" for reading in readings):
         sum_in_parts()
@@ -37,10 +38,11 @@ def parity(request: Request) -> None:
         session = open_session(replace(request, precision=reading.precision), "parity", make)
         keeps_record = session.keeps_record
         run = run or Run(request.out, session.record)
+        run.record.result["readings"] = list(request.readings)
         with claimed(request.out) if keeps_record else nullcontext():
             with run.recorded() if keeps_record else nullcontext():
                 if reading.imposed:
-                    impose(session.stage, probe.read_tensors(oracle / "choices.safetensors"))
+                    impose(session.stage, read_tensors(oracle / "choices.safetensors"))
                 seen = _gathered(session, run, observe(session, reading))
                 if keeps_record:
                     run.log_reading(reading, seen, oracle, session.experiment)
@@ -147,6 +149,6 @@ def _gathered(session: Session, run: Run, seen: Arrays) -> Arrays:
         return seen
     others: Arrays = {}
     for path in draft.glob("*.safetensors"):
-        others |= probe.read_tensors(path)
+        others |= read_tensors(path)
     state.discard_drafts(run.folder)
     return others | seen

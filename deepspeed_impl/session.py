@@ -1,6 +1,9 @@
 """What every verb starts from: the experiment, this rank's stage in DeepSpeed's engine, and the record to fill."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import deepspeed
@@ -11,6 +14,7 @@ from deepspeed.pipe import LayerSpec, PipelineModule
 from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 
 from deepspeed_impl import placement
+from deepspeed_impl.launch import meet
 from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
@@ -22,6 +26,7 @@ from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, surroundings
 from protocol.request import Request
+from protocol.run import check_out
 
 PACKAGES = ("deepspeed", "torch", "numpy")
 
@@ -91,7 +96,10 @@ def open_session(
     # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves that
     # build's lock behind, and every run after it waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name(), verbose=False)
+    backend = get_accelerator().communication_backend_name()
+    if not torch.distributed.is_initialized():
+        meet(backend)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
     dtype = getattr(torch, request.dtype)
     grid = request.grid
     if dist.get_world_size() != grid.devices:
@@ -111,29 +119,30 @@ def open_session(
         stages = cut_evenly(experiment.network.layers, list(seconds.values()), grid.stages)
     loss = Loss()
     # One block a stage and "uniform" put each cut exactly where we want it.
-    module = PipelineModule(
-        [LayerSpec(Stage, part, micro, make) for part in stages],
-        topology=topology,
-        loss_fn=loss,
-        partition_method="uniform",
-    )
-    (stage,) = (part for part in module.modules() if isinstance(part, Stage))
-    module.to(dtype)
-    stage.load(experiment.weights())
-    optimizer = PaperSGD(stage.canonical(), experiment.recipe)
-    engine, *_ = deepspeed.initialize(
-        model=module,
-        optimizer=optimizer,
-        config={
-            "train_batch_size": batch,
-            "train_micro_batch_size_per_gpu": size,
-            # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
-            "gradient_clipping": 0.0,
-            "steps_per_print": None,
-            # What a stage sends on is its own column's, not one tensor that all columns hold.
-            "pipeline": {"use_reentrant": False, "pipe_partitioned": False, "grad_partitioned": False},
-        },
-    )
+    with _told_to(request.out):
+        module = PipelineModule(
+            [LayerSpec(Stage, part, micro, make) for part in stages],
+            topology=topology,
+            loss_fn=loss,
+            partition_method="uniform",
+        )
+        (stage,) = (part for part in module.modules() if isinstance(part, Stage))
+        module.to(dtype)
+        stage.load(experiment.weights())
+        optimizer = PaperSGD(stage.canonical(), experiment.recipe)
+        engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            config={
+                "train_batch_size": batch,
+                "train_micro_batch_size_per_gpu": size,
+                # DeepSpeed clips gradients to a norm of 1 unless told not to; the paper does not clip.
+                "gradient_clipping": 0.0,
+                "steps_per_print": None,
+                # What a stage sends on is its own column's, not one tensor that all columns hold.
+                "pipeline": {"use_reentrant": False, "pipe_partitioned": False, "grad_partitioned": False},
+            },
+        )
     engine.module.to(dtype)  # DeepSpeed makes everything float32
     # DeepSpeed averages gradients over replicas in float32 only.
     engine.pipeline_enable_backward_allreduce = False
@@ -160,3 +169,13 @@ def open_session(
         **surroundings(PACKAGES),
     )
     return Session(experiment, engine, stages, stage, optimizer, loss, micro, replicas, dtype, record)
+
+
+@contextmanager
+def _told_to(folder: Path) -> Iterator[None]:
+    """Let what DeepSpeed prints of its topology and settings meanwhile go to a log in the run's folder."""
+    check_out(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".claim").touch()
+    with (folder / "deepspeed.log").open("a") as log, redirect_stdout(log):
+        yield

@@ -10,7 +10,6 @@ from pathlib import Path
 import deepspeed.comm as dist
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 from deepspeed_impl import feed
 from deepspeed_impl.evaluate import probabilities
@@ -18,6 +17,7 @@ from deepspeed_impl.session import Session, open_session
 from protocol import evaluation, state
 from protocol.request import Request
 from protocol.run import Run, claimed, latest_state
+from protocol.tensors import save_tensors
 
 
 def train_step(session: Session, batch: list[feed.Micro], rate: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,7 @@ def train(request: Request) -> None:
     session = open_session(request, "train")
     experiment = session.experiment
     total = min(experiment.total_steps, request.steps or experiment.total_steps)
-    run = Run(request.out, session.record)
+    run = Run(request.out, session.record, speaks=session.keeps_record)
     with claimed(request.out) if session.keeps_record else nullcontext():
         # All ranks choose their state before the one that keeps the record touches the folder.
         dist.barrier()
@@ -121,4 +121,4 @@ def _final_test(session: Session, run: Run) -> None:
     if session.keeps_record:
         last = session.experiment.case.epochs - 1
         run.log_epoch(session.experiment, last, evaluation.errors(found, test.labels), views=10)
-        save_file(kept, run.folder / "predictions.safetensors")
+        save_tensors(run.folder / "predictions.safetensors", kept)

@@ -8,13 +8,17 @@ from importlib import import_module
 from protocol.allocation import keep_freed_memory
 from protocol.command import BACKEND_VERBS, add_lint, application, run
 from protocol.errors import Misuse
+from protocol.experiment import open_experiment
 from protocol.lint import LintRequest
 from protocol.request import Request
+from protocol.run import check_folders
 
 
 def handler(verb: str) -> Callable[[Request], None]:
     def handle(request: Request) -> None:
         check_platform()
+        if not check_folders(verb, request, open_experiment(request.case, request.data, request.seed)):
+            return
         set_threads(verb, request)
         getattr(import_module(f"gluon_impl.{verb}"), verb)(request)
 

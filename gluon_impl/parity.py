@@ -17,16 +17,16 @@ from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, make_block
 from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
-from protocol import probe
 from protocol.probe import READINGS, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
+from protocol.tensors import read_tensors
 
 
 def parity(request: Request) -> None:
     """Take every reading, and write the distances of its quantities into the run's folder."""
-    oracle = oracle_of(request)
+    oracle = oracle_of(request, verify=False)  # the command line has
     with claimed(request.out):
         run = None
         for reading in map(READINGS.get, request.readings):
@@ -34,9 +34,10 @@ def parity(request: Request) -> None:
             make = imposition.make if reading.imposed else make_block
             session = open_session(replace(request, precision=reading.precision), "parity", make)
             run = run or Run(request.out, session.record)
+            run.record.result["readings"] = list(request.readings)
             with run.recorded():
                 if reading.imposed:
-                    imposition.choices = probe.read_tensors(oracle / "choices.safetensors")
+                    imposition.choices = read_tensors(oracle / "choices.safetensors")
                 run.log_reading(reading, observe(session, reading, imposition), oracle, session.experiment)
         run.finish_parity()
 

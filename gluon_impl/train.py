@@ -10,7 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from safetensors.numpy import save_file
 
 from gluon_impl import feed
 from gluon_impl.evaluate import probabilities
@@ -21,6 +20,7 @@ from gluon_impl.session import Session, open_session
 from protocol import evaluation, state
 from protocol.request import Request
 from protocol.run import Run, claimed, latest_state
+from protocol.tensors import save_tensors
 
 cross_entropy = CrossEntropy()
 
@@ -128,4 +128,4 @@ def _final_test(session: Session, run: Run) -> None:
     run.log_epoch(
         session.experiment, session.experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10
     )
-    save_file(kept, run.folder / "predictions.safetensors")
+    save_tensors(run.folder / "predictions.safetensors", kept)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, prod
 
+from paper.names import unknown
 from paper.recipe import ALL_MAPS, LAYERS, STANDARD_ORDER, NormScale, Preset
 
 Shape = tuple[int, int, int]  # maps, rows, columns of pixels
@@ -95,12 +96,16 @@ class Norm(Layer):
 
 @dataclass(frozen=True)
 class SpatialNorm(Layer):
-    """The 2012 code's second norm, ``a / (k + scale / size^2 * sum(a^2))^beta`` over a square within a map."""
+    """The 2012 code's second norm, ``a / (k + scale / size^2 * sum(a^2))^beta`` over a square within a map.
+
+    Its constant is 1: the code reads ``minDiv``, the 2 of the other norm, for norms across maps alone, and its kernel
+    for norms within maps adds 1.
+    """
 
     size: int = 5
     scale: float = 0.001
     beta: float = 0.75
-    k: float = 2.0
+    k: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -155,25 +160,40 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How large the network is built. ``store``: edge of the stored images; ``crop``: of what the network sees."""
+class First:
+    """What conv1 sees and how it goes over it: a crop's edge, kernel, stride and padding."""
 
-    name: str
-    width: Fraction
-    store: int
     crop: int
     kernel: int
     stride: int
     pad: int
 
 
-# At 31 pixels and stride 1 the maps run 31, 15, 7, 3: like the paper's 55, 27, 13, 6, every pooling is exact.
+@dataclass(frozen=True)
+class Size:
+    """How large the network is built.
+
+    ``width``: of the paper's maps and units; ``store``: edge of the stored images; ``first``: conv1, and ``ceil``: it
+    where sizes are rounded up, so that its last windows reach beyond the image.
+    """
+
+    name: str
+    width: Fraction
+    store: int
+    first: First
+    ceil: First
+
+
+# At 31 pixels and stride 1 the maps run 31, 15, 7, 3: like the paper's 55, 27, 13, 6, every pooling is exact. Rounded
+# up, they run 15, 7, 3, 1, since with a stride of 1 nothing would be rounded.
+FULL = (First(227, 11, 4, 0), First(224, 11, 4, 0))
+NARROW = (First(31, 5, 1, 2), First(31, 4, 2, 0))
 SIZES = {
     size.name: size
     for size in (
-        Size("full", Fraction(1), 256, 227, 11, 4, 0),
-        Size("small", Fraction(1, 4), 36, 31, 5, 1, 2),
-        Size("tiny", Fraction(1, 16), 36, 31, 5, 1, 2),
+        Size("full", Fraction(1), 256, *FULL),
+        Size("small", Fraction(1, 4), 36, *NARROW),
+        Size("tiny", Fraction(1, 16), 36, *NARROW),
     )
 }
 
@@ -212,10 +232,10 @@ def variant(name: str) -> Variant:
         return VARIANTS[name]
     if name.startswith("cross_at="):
         chosen = frozenset(filter(None, name.removeprefix("cross_at=").split(",")))
-        if unknown := chosen - set(LAYERS[1:]):
-            raise ValueError(f"columns can cross at {', '.join(LAYERS[1:])}, not at {', '.join(sorted(unknown))}")
+        if others := chosen - set(LAYERS[1:]):
+            raise ValueError(f"columns can cross at {', '.join(LAYERS[1:])}, not at {', '.join(sorted(others))}")
         return Variant(crossing=chosen)
-    raise ValueError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)} and cross_at=LAYER,LAYER")
+    raise ValueError(unknown("variant", name, [*VARIANTS, "cross_at=LAYER,LAYER"]))
 
 
 def network(
@@ -239,7 +259,7 @@ def network(
     """
     plan = variant(name)
     if size not in SIZES:
-        raise ValueError(f"there is no size {size!r}; there are {', '.join(SIZES)}")
+        raise ValueError(unknown("size", size, SIZES))
     dims = SIZES[size]
     # The notes' reading only stops *columns* from meeting in conv3; a one-column variant has nothing to cross.
     crossing = plan.crossing if preset.crossing else plan.crossing & DENSE
@@ -264,16 +284,18 @@ class _Builder:
     ) -> None:
         self.plan, self.preset, self.dims, self.crossing = plan, preset, dims, crossing
         self.activation, self.norm, self.pool_window, self.dropout = activation, norm, pool_window, dropout
-        self.ceil = preset.ceil_input or plan.padded_input
-        crop = 224 if self.ceil and dims.name == "full" else dims.crop
-        self.shape: Shape = (3, crop, crop)
+        # A padded input already gives 55 rows by floor; rounding up as well would give a 56th.
+        self.rounds_up = preset.ceil_input and not plan.padded_input
+        self.first = dims.ceil if self.rounds_up else dims.first
+        if plan.padded_input and dims.name == "full":
+            self.first = First(224, 11, 4, 2)
+        self.shape: Shape = (3, self.first.crop, self.first.crop)
         self.layers: list[Layer] = []
 
     def build(self, name: str, classes: int) -> Network:
         input_shape = self.shape
-        dims, plan = self.dims, self.plan
-        first_pad = 2 if plan.padded_input and dims.name == "full" else dims.pad
-        kernels = ((dims.kernel, dims.stride, first_pad), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))
+        plan, first = self.plan, self.first
+        kernels = ((first.kernel, first.stride, first.pad), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))
         for number, (maps, (kernel, stride, pad)) in enumerate(zip(plan.maps, kernels, strict=True), start=1):
             self.conv(f"conv{number}", self.scaled(maps), kernel, stride, pad)
             for step in self.steps_after(f"conv{number}"):
@@ -304,9 +326,7 @@ class _Builder:
     def conv(self, name: str, maps: int, kernel: int, stride: int, pad: int) -> None:
         rows = self.shape[1]
         reach = rows + 2 * pad - kernel
-        # A padded input already gives 55 rows by floor; rounding up as well would give a 56th.
-        rounds_up = self.preset.ceil_input and not self.plan.padded_input
-        out = 1 + (ceil(reach / stride) if rounds_up else reach // stride)
+        out = 1 + (ceil(reach / stride) if self.rounds_up else reach // stride)
         pad_end = max(0, (out - 1) * stride - reach)
         shape_out = (maps, out, out)
         self.add(Conv(name, self.shape, shape_out, *self.reach(name), kernel, stride, pad, pad_end))

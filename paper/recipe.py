@@ -6,6 +6,8 @@ A :class:`Preset` is one reading. Everything in it is a fact about the experimen
 
 from dataclasses import dataclass
 
+from paper.names import unknown
+
 LOCAL = "column"
 ALL_MAPS = "all"
 
@@ -31,6 +33,19 @@ class NormScale:
 
 
 @dataclass(frozen=True)
+class DataReading:
+    """How images reach the network, where texts part (section 2, section 4.1).
+
+    ``centre_mean``: every crop, reflected or not, has the *centre* crop of the mean image taken off, and not the part
+    of the mean image that it was cut from. ``divisor``: of training images while their colours are shifted, which keeps
+    their scale that of test images.
+    """
+
+    centre_mean: bool = False
+    divisor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Preset:
     """One reading of the recipe.
 
@@ -50,6 +65,7 @@ class Preset:
     momentum: float = 0.9
     decay: float = 0.0005
     norm: NormScale = NormScale()
+    data: DataReading = DataReading()
     order: dict[str, tuple[str, ...]] | None = None
     inverted_dropout: bool = False
     ceil_input: bool = False  # 224 crops and conv1 sized by 1 + ceil((i - k) / s), as cuda-convnet did
@@ -75,6 +91,7 @@ PRESETS: dict[str, Preset] = {
             bias_rate=2.0,
             bias_decay=False,
             norm=NormScale(divided=True),
+            data=DataReading(centre_mean=True, divisor=1.1),
             order={"conv1": ("norm", "pool", "relu"), "conv2": ("relu", "norm", "rnorm", "pool")},
             ceil_input=True,
         ),
@@ -106,5 +123,5 @@ def preset(name: str) -> Preset:
         ValueError: there is none; the message names those there are.
     """
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(unknown("preset", name, PRESETS))
     return PRESETS[name]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.ctypeslib import ndpointer
 
+from paper.recipe import DataReading
 from protocol import native
 from protocol.datasets.store import Split
 from protocol.random_bits import Purpose, below, normal, words
@@ -22,6 +23,7 @@ from protocol.record import log
 
 SOURCE = Path(__file__).with_suffix(".cc")
 COLOUR_DEVIATION = 0.1
+AS_CUT = DataReading()
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,38 @@ def plan_epoch(split: Split, crop: int, policy: Policy, seed: int, epoch: int) -
     )
 
 
+@dataclass(frozen=True)
+class Means:
+    """What is taken off crops: the part of the mean image (edge, edge, 3) at a crop's place, or its centre off all.
+
+    ``mirrored``: what is taken off a crop before it is reflected. Where both are as large as the crop they are the
+    centre of the mean image, and its mirror image, since there reflected crops meet the centre as it is.
+    """
+
+    straight: np.ndarray
+    mirrored: np.ndarray
+
+    @classmethod
+    def of(cls, split: Split, crop: int, reading: DataReading) -> "Means":
+        if not reading.centre_mean:
+            return cls(split.mean, split.mean)
+        centre = centre_of(split.mean, crop)
+        return cls(centre, np.ascontiguousarray(centre[:, ::-1]))
+
+
+def centre_of(image: np.ndarray, crop: int) -> np.ndarray:
+    """The middle (crop, crop, 3) of an image (edge, edge, 3)."""
+    first = (len(image) - crop) // 2
+    return np.ascontiguousarray(image[first : first + crop, first : first + crop])
+
+
 def training_batch(
-    split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, out: np.ndarray | None = None
+    split: Split,
+    plan: EpochPlan,
+    crop: int,
+    samples: np.ndarray,
+    out: np.ndarray | None = None,
+    reading: DataReading = AS_CUT,
 ) -> np.ndarray:
     """Carry the plan out for ``samples``: (batch, 3, crop, crop) float32, mean image subtracted, 0-255 scale.
 
@@ -91,7 +123,8 @@ def training_batch(
     """
     batch = np.empty((len(samples), 3, crop, crop), np.float32) if out is None else out
     _check(split, plan, crop, samples, batch)
-    (compiled() or composed)(split, plan, crop, samples, batch)
+    means, factor = Means.of(split, crop, reading), float(np.float32(1 / reading.divisor))
+    (compiled() or composed)(split, means, plan, crop, samples, factor, batch)
     return batch
 
 
@@ -111,7 +144,7 @@ def _check(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch:
         raise IndexError(f"the plan reaches beyond the {count} images of {split.edge} pixels")
 
 
-Carrier = Callable[[Split, EpochPlan, int, np.ndarray, np.ndarray], None]
+Carrier = Callable[[Split, Means, EpochPlan, int, np.ndarray, float, np.ndarray], None]
 
 
 @lru_cache(maxsize=1)
@@ -132,12 +165,16 @@ def compiled() -> Carrier | None:
     number, numbers = ctypes.c_int64, array(np.int64, 1)
     draws = (numbers, numbers, array(np.bool_, 1), array(np.float32, 2))
     batch = ndpointer(np.float32, 4, flags=["C_CONTIGUOUS", "WRITEABLE"])
-    augment.argtypes = (array(np.uint8, 4), array(np.float32, 3), number, *draws, numbers, number, number, batch)
+    images, mean, factor = array(np.uint8, 4), array(np.float32, 3), ctypes.c_float
+    augment.argtypes = (images, number, mean, mean, number, *draws, numbers, number, number, factor, batch)
     augment.restype = None
 
-    def carry_out(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
+    def carry_out(
+        split: Split, means: Means, plan: EpochPlan, crop: int, samples: np.ndarray, scale: float, batch: np.ndarray
+    ) -> None:
         draws = (plan.rows, plan.columns, plan.flips, plan.shifts)
-        augment(split.images, split.mean, split.edge, *draws, samples, len(samples), crop, batch)
+        taken = (means.straight, means.mirrored, len(means.straight))
+        augment(split.images, split.edge, *taken, *draws, samples, len(samples), crop, scale, batch)
 
     return carry_out
 
@@ -147,25 +184,31 @@ def implementation() -> str:
     return "compiled loop" if compiled() else "numpy"
 
 
-def composed(split: Split, plan: EpochPlan, crop: int, samples: np.ndarray, batch: np.ndarray) -> None:
+def composed(
+    split: Split, means: Means, plan: EpochPlan, crop: int, samples: np.ndarray, scale: float, batch: np.ndarray
+) -> None:
     """Write the batch by numpy."""
     # A row of pixels as one run of 3 * edge values: loops over three at a time would be twice as slow.
     images = np.asarray(split.images).reshape(len(split), split.edge, -1)
-    mean = split.mean.reshape(split.edge, -1)
+    centred = len(means.straight) != split.edge
     pixels = np.empty((crop, 3 * crop), np.float32)  # stays in the cache
     for place, sample in enumerate(samples):
         rows = slice(plan.rows[sample], plan.rows[sample] + crop)
         columns = slice(3 * plan.columns[sample], 3 * (plan.columns[sample] + crop))
         np.copyto(pixels, images[sample, rows, columns])
-        pixels -= mean[rows, columns]
+        mean = means.mirrored if plan.flips[sample] else means.straight
+        mean = mean.reshape(len(mean), -1)
+        pixels -= mean if centred else mean[rows, columns]
         coloured = pixels.reshape(crop, crop, 3)
         if plan.flips[sample]:
             coloured = coloured[:, ::-1]
         for colour in range(3):
             np.add(coloured[:, :, colour], plan.shifts[sample, colour], out=batch[place, colour])
+        if scale != 1:
+            batch[place] *= np.float32(scale)
 
 
-def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool) -> np.ndarray:
+def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool, reading: DataReading = AS_CUT) -> np.ndarray:
     """Return test views (views, batch, 3, crop, crop) float32: the centre, or ten (section 4.1).
 
     The ten are the four corners and the centre, then the reflection of each.
@@ -173,8 +216,12 @@ def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool) -> np.ndar
     slack = split.edge - crop
     centre = (slack // 2, slack // 2)
     places = [(0, 0), (0, slack), (slack, 0), (slack, slack), centre] if ten else [centre]
-    pixels = split.images[samples].astype(np.float32) - split.mean
+    pixels = split.images[samples].astype(np.float32)
+    if not reading.centre_mean:
+        pixels -= split.mean
     crops = np.stack([pixels[:, row : row + crop, column : column + crop] for row, column in places])
     if ten:
         crops = np.concatenate([crops, crops[:, :, :, ::-1]])
+    if reading.centre_mean:
+        crops -= centre_of(split.mean, crop)
     return np.ascontiguousarray(crops.transpose(0, 1, 4, 2, 3))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from paper.architecture import Network, network
+from paper.names import unknown
 from paper.recipe import PRESETS, Preset, preset
 from protocol.augmentation import Policy
 from protocol.weights import initial_deviations
@@ -248,13 +249,13 @@ def find_case(name: str, *, variant: str | None = None, preset_name: str | None 
         ValueError: the case, variant or preset is unknown.
     """
     if name not in CASES:
-        raise ValueError(f"there is no case {name!r}; there are {', '.join(CASES)}")
+        raise ValueError(unknown("case", name, CASES))
     case = CASES[name]
     if variant:
         case = replace(case, variant=variant)
     if preset_name:
         if preset_name not in PRESETS:
-            raise ValueError(f"there is no preset {preset_name!r}; there are {', '.join(PRESETS)}")
+            raise ValueError(unknown("preset", preset_name, PRESETS))
         case = replace(case, preset=preset_name, deviations=None)
     case.network()
     return case

@@ -1,5 +1,6 @@
 """The command line that both backends share: the same verbs, the same flags, the same errors."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -8,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from protocol.errors import Misuse
+from protocol.errors import Failed, Misuse
 from protocol.lint import LintRequest, make_lint_request
 from protocol.probe import READINGS
 from protocol.record import log
 from protocol.request import Request, make_request
 
 Handler = Callable[[Request], None]
+INTERRUPTED = 130
 BACKEND_VERBS = {
     "train": "Train a case, or go on with it.",
     "evaluate": "Test a trained run's weights with one view and with ten.",
@@ -27,24 +29,56 @@ def run(app: typer.Typer) -> None:
     """Run a command line; bad input ends it with one sentence and status 2, an interrupt with 130."""
     # A plain "kill" leaves the record in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        # Closed by who started us: what is said goes nowhere.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
+        check_threads()
         status = app(standalone_mode=False)
     except Misuse as error:
         _stop(str(error))
+    except Failed as error:
+        _stop(str(error), 1)
     except KeyboardInterrupt:
-        log("interrupted; what was finished is kept")
-        sys.exit(130)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has gone; Python would complain once more when it flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _stop(f"{named}{error.strerror or error}")
     except Exception as error:
         # Typer's own usage errors, whichever release of it carries which base class.
         if not hasattr(error, "format_message"):
             raise
+        # Called without a verb, it has shown its help and says nothing more.
         _stop(error.format_message())
+    if status == INTERRUPTED:
+        log("interrupted; what was finished is kept")
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _stop(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+def check_threads() -> None:
+    """See that ``OMP_NUM_THREADS``, where it is set, is a number, which every library that reads it expects.
+
+    Raises:
+        Misuse: it is none.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads is not None and not threads.strip():
+        del os.environ["OMP_NUM_THREADS"]
+    elif threads is not None and not (threads.isdecimal() and int(threads)):
+        raise Misuse(
+            f"OMP_NUM_THREADS is {threads[:40]!r} in the environment: set it to a number of threads, or unset it"
+        )
+
+
+def _stop(sentence: str, status: int = 2) -> None:
+    if sentence:
+        print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(status)
 
 
 def application(backend: str, verbs: dict[str, tuple[str, Handler]]) -> typer.Typer:

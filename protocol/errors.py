@@ -1,5 +1,13 @@
-"""The one kind of error a user sees: a sentence that names what is wrong and what to do."""
+"""The errors a user sees: each a sentence that names what is wrong and what to do."""
 
 
 class Misuse(Exception):
     """Bad input: a wrong flag, a missing or damaged file, an unknown name. Ends a command with status 2."""
+
+
+class Failed(Exception):
+    """What was rightly asked for could not be done to its end. Ends a command with status 1; what was saved is kept."""
+
+
+class Diverged(Failed):
+    """A loss that is no number any more."""

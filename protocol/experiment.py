@@ -1,8 +1,9 @@
 """A case with its data and its seed: what a backend needs to train, and what it must obey."""
 
 import hashlib
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -10,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from paper.architecture import Network
-from paper.recipe import Preset
+from paper.recipe import DataReading, Preset
 from protocol.augmentation import EpochPlan, plan_epoch, training_batch, views
 from protocol.cases import Case
 from protocol.datasets.store import Split, Store, open_store
@@ -18,6 +19,7 @@ from protocol.errors import Misuse
 from protocol.weights import initial_weights
 
 AHEAD = 2  # steps whose images are prepared beyond the one in use
+TOLD = ("why", "cost")  # of a case, to its reader alone
 FEED_STEPS = 32  # that the speed of preparing them is taken from
 
 
@@ -84,21 +86,33 @@ class Experiment:
 
     def images(self, step: int, samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Augmented training images (len(samples), 3, crop, crop) float32, written over ``out`` where it is given."""
-        return training_batch(self.training, self.plan(step // self.steps_per_epoch), self.crop, samples, out)
+        plan = self.plan(step // self.steps_per_epoch)
+        return training_batch(self.training, plan, self.crop, samples, out, self.data_reading)
 
     def labels(self, samples: np.ndarray) -> np.ndarray:
         return self.training.labels[samples]
 
     def test_views(self, samples: np.ndarray, *, ten: bool) -> np.ndarray:
         """Test images (views, len(samples), 3, crop, crop) float32."""
-        return views(self.testing, self.crop, samples, ten=ten)
+        return views(self.testing, self.crop, samples, ten=ten, reading=self.data_reading)
+
+    @property
+    def data_reading(self) -> DataReading:
+        """The recipe's; images are divided only while their colours are shifted."""
+        own = self.recipe.data
+        return own if self.case.policy.colour else replace(own, divisor=1.0)
 
     def plan_hash(self) -> str:
-        """One hash of all that two runs must share to be twins: data, case, seed, draws."""
-        digest = hashlib.sha256()
-        for part in (self.store.manifest.digest, repr(self.case), str(self.seed), self.plan(0).digest()):
-            digest.update(part.encode())
-        return digest.hexdigest()
+        """One hash of all that two runs must share to be twins: data, case, recipe, layer table, seed, draws."""
+        what = {
+            "store": self.store.manifest.digest,
+            "case": {name: value for name, value in self.case.content().items() if name not in TOLD},
+            "recipe": asdict(self.recipe),
+            "network": [(type(layer).__name__, asdict(layer)) for layer in self.network],
+            "seed": self.seed,
+            "draws": self.plan(0).digest(),
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=sorted).encode()).hexdigest()
 
 
 def images_per_second(experiment: Experiment) -> float:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from math import prod
 
+from paper.names import unknown
 from protocol.errors import Misuse
 
 AXES = ("columns", "stages", "replicas")
@@ -30,8 +31,8 @@ class Grid:
             found = re.fullmatch(rf"({'|'.join(AXES)})(?:=(\d{{1,2}}))?", part)
             count = int((found and found[2]) or 2)
             if not found or found[1] in counts or not 1 <= count <= MOST:
-                known = f"single, {', '.join(AXES)}, or a product such as columns=2,stages=2"
-                raise Misuse(f"there is no placement {placement!r}; there are {known}")
+                known = ("single", *AXES, "products such as columns=2,stages=2")
+                raise Misuse(unknown("placement", placement, known))
             counts[found[1]] = count
         return cls(**counts)
 

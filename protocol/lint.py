@@ -13,10 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.errors import Misuse
-from protocol.files import write_text
-from protocol.record import read_versioned
+from protocol.sealed import read_sealed, write_sealed
 
-VERSION = 1
+VERSION = 2
 LINTS = Path("results/lint")
 EDGES = (224, 227)  # what the paper says, and what its maps need
 IMAGE = -1  # the source of a passage that starts at the image
@@ -147,7 +146,7 @@ class LintRecord(_Strict):
 def write_lint(folder: Path, record: LintRecord) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "probe.json"
-    write_text(path, record.model_dump_json(indent=1) + "\n")
+    write_sealed(path, record)
     return path
 
 
@@ -159,4 +158,4 @@ def read_lint(path: Path) -> LintRecord:
     """
     file = path / "probe.json" if path.is_dir() else path
     missing = f"there is no lint record at {file}; make one with: nox -s deepspeed -- lint module:factory"
-    return read_versioned(file, LintRecord, VERSION, missing, "run lint again")
+    return read_sealed(file, LintRecord, VERSION, missing, "run lint again")

@@ -26,6 +26,9 @@ class Pixels:
         self.experiment = experiment
         mean = experiment.store.train.images.mean(axis=0, dtype=np.float64)  # (edge, edge, 3)
         self.mean = mean.astype(np.float32).astype(np.float64)
+        self.by_the_code = experiment.case.preset == "chm-145"
+        margin = (len(self.mean) - experiment.crop) // 2
+        self.middle = self.mean[margin : margin + experiment.crop, margin : margin + experiment.crop]
 
     def training(self, step: int) -> np.ndarray:
         """A step's images (batch, 3, crop, crop): the mean image taken off, cut, mirrored, shifted in colour."""
@@ -34,20 +37,32 @@ class Pixels:
         found = []
         for sample in experiment.samples(step):
             cut = np.ix_(plan.rows[sample] + reach, plan.columns[sample] + reach)
-            pixels = (experiment.store.train.images[sample] - self.mean)[cut]
-            if plan.flips[sample]:
-                pixels = pixels[:, ::-1]
-            found.append((pixels.astype(np.float32) + plan.shifts[sample]).transpose(2, 0, 1))
+            pixels, mean = experiment.store.train.images[sample][cut], self.mean[cut]
+            if self.by_the_code:
+                # The 2012 code: reflected first, then the middle of the mean image taken off, whatever was cut out.
+                pixels = (pixels[:, ::-1] if plan.flips[sample] else pixels) - self.middle
+            else:
+                pixels = pixels - mean
+                pixels = pixels[:, ::-1] if plan.flips[sample] else pixels
+            shifted = pixels.astype(np.float32) + plan.shifts[sample]
+            if self.by_the_code and experiment.case.policy.colour:
+                shifted = shifted * np.float32(1 / 1.1)  # 1 + the deviation of alpha
+            found.append(shifted.transpose(2, 0, 1))
         return np.stack(found)
 
     def views(self, sample: int, *, ten: bool) -> np.ndarray:
         """Views of a test image (views, 3, crop, crop): the centre, or corners and centre and their mirror images."""
-        pixels, crop = self.experiment.store.test.images[sample] - self.mean, self.experiment.crop
+        pixels, crop = self.experiment.store.test.images[sample].astype(np.float64), self.experiment.crop
+        if not self.by_the_code:
+            pixels = pixels - self.mean
         last = len(pixels) - crop
         middle = (last // 2, last // 2)
         corners = [(0, 0), (0, last), (last, 0), (last, last), middle] if ten else [middle]
-        cuts = [pixels[row : row + crop, column : column + crop].transpose(2, 0, 1) for row, column in corners]
-        return np.stack([*cuts, *(cut[:, :, ::-1] for cut in cuts)] if ten else cuts).astype(np.float32)
+        cuts = [pixels[row : row + crop, column : column + crop] for row, column in corners]
+        seen = [*cuts, *(cut[:, ::-1] for cut in cuts)] if ten else cuts
+        if self.by_the_code:
+            seen = [cut - self.middle for cut in seen]
+        return np.stack(seen).transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def draws(experiment: Experiment) -> dict[str, Finding]:

@@ -20,7 +20,6 @@ Weights at step 0, images and labels are given to a network, not computed by it,
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +31,11 @@ from protocol import dropout, literal, probe
 from protocol.experiment import Experiment, open_experiment
 from protocol.probe import READINGS
 from protocol.random_bits import Purpose, words
-from protocol.record import Record, log, surroundings, write_record, write_table
+from protocol.record import Record, log, surroundings, write_table
 from protocol.reference import Arrays, Pass, cross_entropy, forward, softmax, update
 from protocol.request import Request
+from protocol.run import Run, claimed
+from protocol.tensors import save_tensors
 
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64
 # (where one holds a single sum, parity asks for another: deepspeed_impl/parity.py), so two correct ones differ by a
@@ -273,8 +274,8 @@ def write(request: Request, experiment: Experiment) -> None:
     log(f"oracle {case}: {PERTURBATIONS} perturbed runs in float32 and one with ties tipped, for the tolerances")
     bounds = tolerances(experiment, truth)
     request.out.mkdir(parents=True, exist_ok=True)
-    probe.save_tensors(request.out / "tensors.safetensors", truth.seen)
-    probe.save_tensors(request.out / "choices.safetensors", truth.choices)
+    save_tensors(request.out / "tensors.safetensors", truth.seen)
+    save_tensors(request.out / "choices.safetensors", truth.choices)
     write_table(request.out / "tolerances.csv", TOLERANCE_COLUMNS, _rows(bounds, literal.draws(experiment)))
 
 
@@ -297,7 +298,6 @@ def write_envelope(request: Request, experiment: Experiment) -> None:
 def recorded(request: Request, work: Callable[[Request, Experiment], None]) -> None:
     """Do the work, and write the oracle's record when it is done."""
     experiment = open_experiment(request.case, request.data, request.seed)
-    started = time.monotonic()
     record = Record(
         kind="oracle",
         backend="oracle",
@@ -310,6 +310,9 @@ def recorded(request: Request, work: Callable[[Request, Experiment], None]) -> N
         plan_hash=experiment.plan_hash(),
         **surroundings(("numpy",)),
     )
-    work(request, experiment)
-    record.status, record.seconds = "finished", round(time.monotonic() - started, 2)
-    write_record(request.out, record)
+    with claimed(request.out):
+        run = Run(request.out, record)
+        run.resume(None)
+        with run.recorded():
+            work(request, experiment)
+            run.end("finished")

@@ -21,16 +21,11 @@ In each it observes these quantities, in an order in which each can be the cause
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from protocol.errors import Misuse
 from protocol.random_bits import Purpose, below, words
 from protocol.reference import Arrays
 
@@ -147,48 +142,3 @@ def samples(reading: Reading, seen: Arrays) -> Arrays:
             value = value.ravel()[below(words(value.size, Purpose.CROPS, SAMPLED), value.size)]
         kept[f"{reading.name}.{name}"] = value
     return kept
-
-
-def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise Misuse(f"there is no {path}; the oracle writes it: python -m protocol oracle")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except SafetensorError as error:
-        raise Misuse(f"{path} is damaged ({error})") from None
-
-
-def check_tensors(path: Path) -> None:
-    """Look whether a safetensors file is there and whole.
-
-    Raises:
-        Misuse: it is absent or damaged.
-    """
-    with _opened(path):
-        pass
-
-
-def each_tensor(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors of a safetensors file, one in memory at a time.
-
-    Raises:
-        Misuse: it is absent or damaged.
-    """
-    with _opened(path) as file:
-        for name in file.keys():
-            yield name, file.get_tensor(name)
-
-
-def read_tensors(path: Path) -> Arrays:
-    """Read a safetensors file whole.
-
-    Raises:
-        Misuse: it is absent or damaged.
-    """
-    return dict(each_tensor(path))

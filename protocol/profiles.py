@@ -5,6 +5,7 @@ from pathlib import Path
 
 from paper.recipe import PRESETS
 from protocol.cases import find_case
+from protocol.probe import READINGS
 from protocol.request import default_folder
 
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
@@ -38,6 +39,12 @@ class Job:
     oracle: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     label: str = ""
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """Those that a parity run takes."""
+        flag = "--readings"
+        return tuple(self.extra[self.extra.index(flag) + 1].split(",")) if flag in self.extra else tuple(READINGS)
 
     @property
     def timed(self) -> bool:

@@ -1,6 +1,6 @@
 """A run's folder: what is in it, written whole or not at all, read strictly.
 
-record.json               what was run, on what, and how it ended (:class:`Record`)
+record.json               what was run, on what, how it ended, and the checksums of the files below (:class:`Record`)
 steps.csv                 step, epoch, loss, rate, images_per_second, error (share of wrong first guesses)
 epochs.csv                epoch, train_loss, train_error, validation_loss, top1_error, top5_error, views
 memory.csv                device, kind, predicted_bytes, measured_bytes, method
@@ -15,24 +15,32 @@ state/step-000050/        the training state after 50 steps (:mod:`protocol.stat
 
 import csv
 import io
-import json
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from protocol.errors import Misuse
-from protocol.files import write_text
+from protocol.files import digest_file, write_text
+from protocol.sealed import Damaged, read_sealed, write_sealed
 
-VERSION = 1
-Status = Literal["running", "finished", "failed", "out_of_memory", "interrupted"]
+VERSION = 2
+# diverged: the loss was no number any more.
+Status = Literal["running", "finished", "diverged", "failed", "out_of_memory", "interrupted"]
 Row = Mapping[str, Any]
-Content = TypeVar("Content", bound=BaseModel)
+
+
+class Kept(BaseModel):
+    """A file of a run's folder as it was when the run ended. ``rows``: of a table, without its header."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str
+    rows: int | None = None
 
 
 class Record(BaseModel):
@@ -63,6 +71,7 @@ class Record(BaseModel):
         default_factory=list, description="who trained from which step: backend, placement, step"
     )
     result: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, Kept] = Field(default_factory=dict, description="the folder's other files, when the run has ended")
 
 
 def surroundings(packages: Iterable[str]) -> dict[str, Any]:
@@ -104,41 +113,49 @@ def processor_name() -> str:
 
 def write_record(folder: Path, record: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
+    write_sealed(folder / "record.json", record)
 
 
 def read_record(folder: Path) -> Record:
     """Read ``record.json``.
 
     Raises:
-        Misuse: it is absent or damaged, or a later version of this project wrote it.
+        Misuse: it is absent or damaged, or another version of this project wrote it.
     """
     path = folder / "record.json"
     missing = f"there is no record at {path}: is {folder} a run's folder?"
-    return read_versioned(path, Record, VERSION, missing, "delete the run's folder and run it again")
+    return read_sealed(path, Record, VERSION, missing, "delete the run's folder and run it again")
 
 
-def read_versioned(path: Path, model: type[Content], version: int, missing: str, remedy: str) -> Content:
-    """Read JSON that this project wrote; ``missing`` is said where there is none, ``remedy`` where it is damaged.
+def kept_files(folder: Path) -> dict[str, Kept]:
+    """Every file of a run's folder, with its checksum, but its record and what frameworks printed."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        own = path.is_file() and not path.name.startswith(".") and path.suffix != ".log"
+        if own and path.name != "record.json":
+            found[path.name] = Kept(sha256=digest_file(path), rows=_rows(path) if path.suffix == ".csv" else None)
+    return found
+
+
+def _rows(table: Path) -> int:
+    with table.open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
+
+
+def check_file(folder: Path, record: Record, name: str) -> Path:
+    """The path of a file of a run's folder, which is as it was when the run ended.
 
     Raises:
-        Misuse: it is absent or damaged, or has another version.
+        Damaged: it is not, or the run had none.
     """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise Misuse(missing) from None
-    except ValueError as error:
-        raise Misuse(f"{path} is not JSON ({error}): {remedy}") from None
-    found = content.get("version") if isinstance(content, dict) else None
-    if found != version:
-        raise Misuse(f"{path} has version {found}, but this project reads version {version}: update, or run it again")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise Misuse(f"{path} is not a valid record: {where}: {problem['msg']}") from None
+    path, kept = folder / name, record.files.get(name)
+    if kept is None:
+        raise Damaged(f"the record of {folder} knows no {name}: delete the folder and run it again")
+    if not path.is_file():
+        raise Damaged(f"{path} is missing: delete the run's folder and run it again")
+    if digest_file(path) != kept.sha256:
+        raise Damaged(f"{path} is damaged: cut or altered after it was written; delete its folder and run it again")
+    return path
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from paper.names import unknown
 from protocol.cases import Case, find_case
 from protocol.errors import Misuse
 from protocol.grid import Grid
@@ -80,10 +81,10 @@ def make_request(
     if seed < 0:
         raise Misuse(f"--seed must not be negative, but is {seed}")
     if precision not in PRECISIONS:
-        raise Misuse(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        raise Misuse(unknown("precision", precision, PRECISIONS))
     for reading in readings.split(","):
         if reading not in READINGS:
-            raise Misuse(f"there is no reading {reading!r}; there are {', '.join(READINGS)}")
+            raise Misuse(unknown("reading", reading, READINGS))
     grid = Grid.parse(placement)
     if layers and grid.devices > 1:
         raise Misuse(f"--layers times layers on one device, not in placement {placement}")

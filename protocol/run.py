@@ -1,20 +1,20 @@
 """A training run in progress, as its folder sees it: claimed, logged, saved, resumed, ended."""
 
-import fcntl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from paper.architecture import Network
 from protocol import probe, state
-from protocol.errors import Misuse
+from protocol.errors import Diverged, Misuse
 from protocol.experiment import Experiment, open_experiment
+from protocol.files import locked, sweep, sync
 from protocol.probe import Reading
 from protocol.record import (
     EPOCH_COLUMNS,
@@ -24,6 +24,9 @@ from protocol.record import (
     TIMELINE_COLUMNS,
     TIMING_COLUMNS,
     Record,
+    Status,
+    check_file,
+    kept_files,
     log,
     read_record,
     write_record,
@@ -31,9 +34,13 @@ from protocol.record import (
 )
 from protocol.reference import Arrays
 from protocol.request import Request
+from protocol.sealed import Damaged
+from protocol.tensors import each_tensor, read_tensors, save_tensors
 
 BENCH_STEPS = 5  # that a bench times unless told
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
+MARKS = (".claim", "record.json")  # one of which is in every run's folder
+SPEAK_EVERY = 10.0  # seconds between two lines of progress
 
 
 @contextmanager
@@ -41,33 +48,43 @@ def claimed(folder: Path) -> Iterator[None]:
     """Hold a run's folder against other processes; the claim falls with the process.
 
     Raises:
-        Misuse: another process works in it.
+        Misuse: another process works in it, or it is no folder of a run's.
     """
+    check_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".claim").open("w") as file:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise Misuse(f"another process is working in {folder}") from None
-                time.sleep(0.2)
+    with locked(folder / ".claim", f"another process is working in {folder}", PATIENCE):
         yield
 
 
-class Run:
-    """Logs a run's steps and epochs and keeps its record; rows are saved with the state, so a resumed run has all."""
+def check_out(folder: Path) -> None:
+    """See that a run can be written to ``folder``, and that nothing else stands there.
 
-    def __init__(self, folder: Path, record: Record) -> None:
-        self.folder, self.record = folder, record
+    Raises:
+        Misuse: it is a file or below one, or holds what no run of this project wrote.
+    """
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise Misuse(f"--out {folder} cannot be a run's folder: {above} is a file")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in MARKS):
+        raise Misuse(
+            f"--out {folder} holds what no run of this project wrote: name a folder that is new or a run's own"
+        )
+
+
+class Run:
+    """Logs a run's steps and epochs and keeps its record; rows are saved with the state, so a resumed run has all.
+
+    ``speaks``: of several processes that carry the run out, this one says how far it is.
+    """
+
+    def __init__(self, folder: Path, record: Record, *, speaks: bool = True) -> None:
+        self.folder, self.record, self.speaks = folder, record, speaks
         self.steps: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
         self.ladder: list[dict[str, Any]] = []
         self.kept: Arrays = {}
-        self.started = time.monotonic()
+        self.started = self.spoke = time.monotonic()
 
     def resume(self, latest: Path | None, *, write: bool = True) -> int:
         """Take up the rows of ``latest`` (or none) and return the step to go on from.
@@ -83,14 +100,18 @@ class Run:
         if not self.record.history or here != {name: self.record.history[-1][name] for name in here}:
             self.record.history.append({**here, "step": start})
         if write:
-            if latest is None:
-                state.discard_states(self.folder)
+            state.discard_states(self.folder, after=start)
             state.discard_drafts(self.folder)
+            sweep(self.folder)
             write_record(self.folder, self.record)
         return start
 
     def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float]], seconds: float) -> None:
-        """Log (step, loss, share of wrong first guesses) of steps that took ``seconds`` together."""
+        """Log (step, loss, share of wrong first guesses) of steps that took ``seconds`` together.
+
+        Raises:
+            Diverged: a loss is no number.
+        """
         speed = round(experiment.case.batch * len(rows) / seconds, 2)
         for step, loss, error in rows:
             epoch = step // experiment.steps_per_epoch
@@ -98,12 +119,29 @@ class Run:
             self.steps.append(
                 {"step": step, "epoch": epoch, "loss": loss, "error": error, "rate": rate, "images_per_second": speed}
             )
+            if not isfinite(loss):
+                said = f"the loss of step {step} is no number: the run has diverged; what was saved before is kept"
+                raise Diverged(f"{said} in {self.folder}" if self.speaks else "")
+        if self.speaks and time.monotonic() - self.spoke >= SPEAK_EVERY:
+            self._say(experiment, speed)
+
+    def _say(self, experiment: Experiment, speed: float) -> None:
+        """How far the run is, and how long it will take at this speed, tests aside."""
+        self.spoke = time.monotonic()
+        last = self.steps[-1]
+        left = (experiment.total_steps - last["step"] - 1) * experiment.case.batch / speed
+        log(
+            f"{self.record.backend} {experiment.case.name} step {last['step'] + 1}/{experiment.total_steps}, epoch "
+            f"{last['epoch'] + 1}/{experiment.case.epochs}: loss {last['loss']:.3f}, {speed:.0f} images/s, about "
+            f"{duration(left)} left"
+        )
 
     def log_epoch(self, experiment: Experiment, epoch: int, errors: dict[str, Any], *, views: int) -> None:
         """Log an epoch's training loss and error, as seen in training, beside its test errors."""
         rows = [row for row in self.steps if row["epoch"] == epoch]
         loss, error = (sum(row[key] for row in rows) / len(rows) for key in ("loss", "error"))
         self.epochs.append({"epoch": epoch, "train_loss": loss, "train_error": error, **errors, "views": views})
+        self.spoke = time.monotonic()
         log(
             f"{self.record.backend} {experiment.case.name} epoch {epoch + 1}/{experiment.case.epochs}: "
             f"training loss {loss:.3f}, test error {errors['top1_error']:.1%} ({views} view{'s' * (views > 1)}), "
@@ -130,21 +168,23 @@ class Run:
 
     def finish(self, weights: Mapping[str, np.ndarray] | None = None) -> None:
         if weights is not None:
-            save_file(dict(weights), self.folder / "weights.safetensors")
-            save_file({"conv1.weight": weights["conv1.weight"]}, self.folder / "features.safetensors")
+            save_tensors(self.folder / "weights.safetensors", weights)
+            save_tensors(self.folder / "features.safetensors", {"conv1.weight": weights["conv1.weight"]})
         self.write_tables()
         self.end("finished")
+        if self.speaks:
+            log(f"finished: {self.folder}")
 
     def log_reading(self, reading: Reading, seen: Arrays, oracle: Path, experiment: Experiment) -> None:
         """Log how far ``seen`` is from the oracle's run, and keep samples of it to compare backends by."""
-        expected = probe.each_tensor(oracle / "tensors.safetensors")
+        expected = each_tensor(oracle / "tensors.safetensors")
         found = probe.distances(seen, expected, experiment.weights(), imposed=reading.imposed)
         self.ladder += probe.rows(reading, found)
         self.kept |= probe.samples(reading, seen)
 
     def finish_parity(self) -> None:
         write_table(self.folder / "ladder.csv", probe.LADDER_COLUMNS, self.ladder)
-        probe.save_tensors(self.folder / "probe.safetensors", self.kept)
+        save_tensors(self.folder / "probe.safetensors", self.kept)
         self.end("finished")
 
     def finish_bench(
@@ -171,13 +211,16 @@ class Run:
         self.end("finished")
 
     def end(self, status: Any, reason: str = "") -> None:
+        """Write how the run ended, after all else in its folder is on the disk: a record never says more than is so."""
         self.record.status, self.record.reason = status, reason
         self.record.seconds = round(self.record.seconds + time.monotonic() - self.started, 2)
+        self.record.files = kept_files(self.folder) if status in ("finished", "diverged") else {}
+        sync(self.folder)
         write_record(self.folder, self.record)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Write how the block ends into the record: interrupted, out of memory, failed."""
+        """Write how the block ends into the record: interrupted, diverged, out of memory, failed."""
         try:
             yield
         except KeyboardInterrupt:
@@ -186,13 +229,20 @@ class Run:
         except MemoryError:
             self.end("out_of_memory")
             raise
+        except Diverged as diverged:
+            self.write_tables()
+            self.end("diverged", str(diverged))
+            raise
+        except Misuse as misuse:
+            self.end("failed", str(misuse))
+            raise
         except Exception as error:
             self.end("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             raise
 
 
-def note_interruption(folder: Path, since: float) -> None:
-    """Say in the record that its run, of several processes ended in turn, was stopped; ``since``: when it began.
+def note_end(folder: Path, since: float, status: Status, reason: str = "") -> None:
+    """Say in the record how its run of several processes ended; ``since``: when it began.
 
     The one that keeps the record may have been ended before it could, or have taken another's end for a failure.
     """
@@ -202,7 +252,7 @@ def note_interruption(folder: Path, since: float) -> None:
     except Misuse:
         return
     if own and record.status in ("running", "failed"):
-        record.status = "interrupted"
+        record.status, record.reason = status, reason or record.reason
         write_record(folder, record)
 
 
@@ -221,35 +271,66 @@ def bench_length(experiment: Experiment, beside: int, asked: int | None) -> int:
     return min(left, asked or BENCH_STEPS)
 
 
-def latest_state(folder: Path, experiment: Experiment, resume: bool) -> Path | None:
-    """The state to go on from, if there is one and ``resume`` asks for it.
+def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: bool = False) -> Path | None:
+    """The newest whole state to go on from, if there is one and ``resume`` asks for it.
+
+    ``speaks``: this process says so where a newer one is damaged.
 
     Raises:
-        Misuse: the state belongs to another experiment (other data, case or seed), or is damaged.
+        Misuse: the state belongs to another experiment (other data, case or seed), or all are damaged.
     """
-    finished = state.states(folder)
-    if not resume or not finished:
+    kept = state.states(folder)
+    if not resume or not kept:
         return None
-    progress = state.read_progress(finished[-1])
-    if progress.plan_hash != experiment.plan_hash():
-        raise Misuse(f"{finished[-1]} belongs to another experiment (other data, case or seed): choose another --out")
-    state.read_tensors(finished[-1], {})
-    return finished[-1]
+    damage: list[Damaged] = []
+    for latest in reversed(kept):
+        try:
+            progress = state.read_progress(latest)
+            state.check_shards(latest, progress)
+        except Damaged as error:
+            damage.append(error)
+            continue
+        if progress.plan_hash != experiment.plan_hash():
+            raise Misuse(f"{latest} belongs to another experiment (other data, case or seed): choose another --out")
+        if damage and speaks:
+            log(f"{damage[0]}; going on from step {progress.step}")
+        return latest
+    raise damage[0]
+
+
+def is_finished(request: Request, experiment: Experiment) -> bool:
+    """Whether the run that was asked for has been carried out before, to its end, and is whole."""
+    try:
+        record = read_record(request.out)
+    except Misuse:
+        return False
+    whole = not request.steps or request.steps >= experiment.total_steps
+    if not (request.resume and whole and record.status == "finished" and record.plan_hash == experiment.plan_hash()):
+        return False
+    if "predictions.safetensors" not in record.files or record.precision != request.precision:
+        return False
+    for name in record.files:
+        check_file(request.out, record, name)
+    return True
 
 
 def saved_weights(folder: Path, network: Network) -> dict[str, np.ndarray]:
     """The weights of a finished run.
 
     Raises:
-        Misuse: there are none, or they belong to another network.
+        Misuse: there are none, they are damaged, or they belong to another network.
     """
     if not (folder / "weights.safetensors").is_file():
         raise Misuse(f"there are no weights in {folder}; train first, or name a run's folder with --out")
-    return state.read_tensors(folder, network.parameter_shapes())
+    found = read_tensors(check_file(folder, read_record(folder), "weights.safetensors"))
+    for name, shape in network.parameter_shapes().items():
+        if name not in found or found[name].shape != shape:
+            raise Misuse(f"{folder} holds the weights of another network: {name} does not fit")
+    return found
 
 
-def oracle_of(request: Request) -> Path:
-    """The folder of the oracle that a parity run is compared with.
+def oracle_of(request: Request, *, verify: bool = True) -> Path:
+    """The folder of the oracle that a parity run is compared with; ``verify``: read it once for its checksums.
 
     Raises:
         Misuse: none was named, it carried out another experiment, or what it found is not there; or parity is asked for
@@ -262,24 +343,45 @@ def oracle_of(request: Request) -> Path:
     if request.oracle is None:
         raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
     experiment = open_experiment(request.case, request.data, request.seed)
-    if read_record(request.oracle).plan_hash != experiment.plan_hash():
+    record = read_record(request.oracle)
+    if record.plan_hash != experiment.plan_hash():
         raise Misuse(
             f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth"
         )
-    for name in ("tensors", "choices"):
-        probe.check_tensors(request.oracle / f"{name}.safetensors")
+    names = ("tensors.safetensors", "choices.safetensors")
+    for name in names:
+        if not (request.oracle / name).is_file():
+            raise Misuse(f"{request.oracle} holds no {name}: python -m protocol oracle writes it anew")
+    for name in names if verify else ():
+        check_file(request.oracle, record, name)
     return request.oracle
 
 
-def check_folders(verb: str, request: Request, experiment: Experiment) -> None:
-    """Refuse, before anything is started, what ``verb`` would refuse in the folders that it reads.
+def check_folders(verb: str, request: Request, experiment: Experiment) -> bool:
+    """Refuse, before anything is started, what ``verb`` would refuse in the folders that it reads and writes.
+
+    Returns whether anything is left to do: a run that was finished before is left as it is.
 
     Raises:
-        Misuse: a folder lacks what is needed, is damaged, or belongs to another experiment.
+        Misuse: a folder lacks what is needed, is damaged, belongs to another experiment, or is no run's.
     """
-    if verb == "train":
-        latest_state(request.out, experiment, request.resume)
-    elif verb == "evaluate":
+    if verb == "evaluate":
         saved_weights(request.out, experiment.network)
+        return True
+    check_out(request.out)
+    if verb == "train":
+        if is_finished(request, experiment):
+            log(f"{request.out} is finished: nothing is left to do; --no-resume starts it anew")
+            return False
+        latest_state(request.out, experiment, request.resume, speaks=True)
     elif verb == "parity":
         oracle_of(request)
+    return True
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in the unit that one would say it in."""
+    for unit, length in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

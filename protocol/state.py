@@ -4,7 +4,8 @@
     state/step-000050/shard-0.safetensors   conv1.weight, momentum.conv1.weight, ...: one file a device
 
 Devices write their shards into one hidden folder; the first device then adds ``state.json`` and renames it. Whatever
-kills a process at whatever moment, either the old state stands or the new one.
+kills a process at whatever moment, either the old state stands or the new one. ``state.json`` holds the shards'
+checksums and its own: what was altered since is not trained on.
 """
 
 import os
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from pydantic import BaseModel, ConfigDict
 
 from protocol.errors import Misuse
+from protocol.files import digest_file, sync
+from protocol.sealed import Damaged, read_sealed, write_sealed
+from protocol.tensors import opened, save_tensors
 
+VERSION = 2
 KEPT = 2
+REMEDY = "delete this state, and the run goes on from the one before it"
 NAME = re.compile(r"step-(\d+)")
 
 
@@ -31,12 +35,14 @@ class Progress(BaseModel):
     # A run that has diverged logs losses that are no numbers; they come back as such.
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
+    version: int = VERSION
     step: int
     seed: int
     plan_hash: str
     steps: list[dict[str, Any]]
     epochs: list[dict[str, Any]]
     history: list[dict[str, Any]] = []
+    sha256: dict[str, str] = {}  # of each shard
 
 
 def draft_of(run: Path, step: int) -> Path:
@@ -47,25 +53,19 @@ def draft_of(run: Path, step: int) -> Path:
 def write_shard(draft: Path, device: int, tensors: Mapping[str, np.ndarray]) -> None:
     """Write one device's part and see it on the disk."""
     draft.mkdir(parents=True, exist_ok=True)
-    path = draft / f"shard-{device}.safetensors"
-    # safetensors writes memory as it lies, whatever an array's strides say.
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    save_tensors(draft / f"shard-{device}.safetensors", tensors)
 
 
 def publish(run: Path, progress: Progress) -> None:
     """Turn the draft, all shards written, into the latest state, and drop all but the last two."""
     draft = draft_of(run, progress.step)
-    path = draft / "state.json"
-    with path.open("w") as file:
-        file.write(progress.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
+    shards = {path.name: digest_file(path) for path in sorted(draft.glob("*.safetensors"))}
+    write_sealed(draft / "state.json", progress.model_copy(update={"sha256": shards}))
     target = run / "state" / draft.name[1:]
     if target.exists():
         shutil.rmtree(target)
     os.rename(draft, target)
+    sync(target.parent)
     for old in states(run)[:-KEPT]:
         _drop(old)
 
@@ -73,7 +73,12 @@ def publish(run: Path, progress: Progress) -> None:
 def states(run: Path) -> list[Path]:
     """Finished states of a run, oldest first."""
     found = [path for path in (run / "state").glob("step-*") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(state: Path) -> int:
+    """The number of steps that a state's folder is named after."""
+    return int(state.name.removeprefix("step-"))
 
 
 def discard_drafts(run: Path) -> None:
@@ -81,11 +86,12 @@ def discard_drafts(run: Path) -> None:
         shutil.rmtree(draft)
 
 
-def discard_states(run: Path) -> None:
-    """Drop all states, so that a run from the start is not taken for the one before it."""
+def discard_states(run: Path, after: int = 0) -> None:
+    """Drop the states after step ``after``: a run that goes on from there is not to be taken for the one before it."""
     discard_drafts(run)
     for old in states(run):
-        _drop(old)
+        if step_of(old) > after:
+            _drop(old)
 
 
 def _drop(state: Path) -> None:
@@ -99,30 +105,49 @@ def read_progress(state: Path) -> Progress:
     """Read ``state.json``.
 
     Raises:
-        Misuse: it is absent or damaged.
+        Misuse: another version of this project wrote it.
+        Damaged: it is absent, or is not what was written, or speaks of another step than its folder or its rows.
     """
-    try:
-        return Progress.model_validate_json((state / "state.json").read_text())
-    except (OSError, ValidationError) as error:
-        raise Misuse(f"{state / 'state.json'} cannot be read ({str(error).splitlines()[0]})") from None
+    path = state / "state.json"
+    if not path.exists():
+        raise Damaged(f"{path} is missing: {REMEDY}")
+    progress = read_sealed(path, Progress, VERSION, f"there is no {path}", REMEDY)
+    named, rows = NAME.fullmatch(state.name), [row.get("step") for row in progress.steps]
+    if named and int(named[1]) != progress.step:
+        raise Damaged(f"{path} is of step {progress.step}, which is not its folder's: {REMEDY}")
+    if rows != list(range(progress.step)):
+        raise Damaged(f"{path} is of step {progress.step}, but does not log each step before that: {REMEDY}")
+    return progress
 
 
-def read_tensors(state: Path, names: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Read tensors by canonical name, whichever shard holds them; ``names`` gives the shapes they must have.
+def check_shards(state: Path, progress: Progress) -> None:
+    """See that a state holds just the shards it was published with, as they were.
 
     Raises:
-        Misuse: a file is damaged, a tensor is missing, or its shape is another.
+        Damaged: it does not.
+    """
+    found = {path.name for path in state.glob("*.safetensors")}
+    if found != progress.sha256.keys():
+        raise Damaged(f"{state} does not hold the shards it was saved with: {REMEDY}")
+    for name, digest in progress.sha256.items():
+        if digest_file(state / name) != digest:
+            raise Damaged(f"{state / name} is damaged: cut or altered after it was saved; {REMEDY}")
+
+
+def read_tensors(folder: Path, names: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Read tensors by canonical name, whichever file holds them; ``names`` gives the shapes they must have.
+
+    Raises:
+        Damaged: a file is not whole.
+        Misuse: a tensor is missing, or its shape is another.
     """
     found: dict[str, np.ndarray] = {}
-    for path in sorted(state.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                found |= {name: file.get_tensor(name) for name in file.keys() if name in names}
-        except SafetensorError as error:
-            raise Misuse(f"{path} is damaged ({error})") from None
+    for path in sorted(folder.glob("*.safetensors")):
+        with opened(path) as file:
+            found |= {name: file.get_tensor(name) for name in file.keys() if name in names}
     for name, shape in names.items():
         if name not in found:
-            raise Misuse(f"{state} holds no tensor {name}")
+            raise Misuse(f"{folder} holds no tensor {name}")
         if found[name].shape != tuple(shape):
-            raise Misuse(f"{state} holds {name} of shape {found[name].shape}; this network needs {tuple(shape)}")
+            raise Misuse(f"{folder} holds {name} of shape {found[name].shape}; this network needs {tuple(shape)}")
     return found

@@ -15,12 +15,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from protocol.errors import Misuse
-from protocol.files import new_folder
+from protocol.files import digest_file, new_folder
+from protocol.sealed import Damaged, one_line, read_sealed, write_sealed
 
-VERSION = 1
+VERSION = 2
+PARTS = ("train", "test")
+KINDS = ("images", "labels", "tiles")
+ARRAYS = (*(f"{part}_{kind}" for part in PARTS for kind in KINDS), "mean", "components", "variances")
+FILES = tuple(f"{name}.npy" for name in ARRAYS)
+HOLDS = ("store.json", *FILES)  # all that a store's folder may hold
+COMPONENT_DIGITS, VARIANCE_DIGITS = 9, 6  # after the point: far more than colours are shifted by
+REMEDY = "delete the folder and prepare the store again"
 
 
 class Manifest(BaseModel):
@@ -73,54 +80,86 @@ class Store:
     test: Split
 
 
-def digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_manifest(folder: Path) -> Manifest:
     """Read ``store.json``.
 
     Raises:
-        Misuse: there is no store, it is damaged, or a later version of this project wrote it.
+        Misuse: there is no store, it is damaged, or another version of this project wrote it.
     """
-    path = folder / "store.json"
-    if not path.is_file():
-        raise Misuse(f"there is no data store at {folder}; make one with: nox -s prepare -- photos")
-    try:
-        content = json.loads(path.read_text())
-        version = content.get("version")
-        if version != VERSION:
-            raise Misuse(f"{path} has version {version}; this project reads version {VERSION}: prepare the store again")
-        return Manifest.model_validate(content)
-    except (ValueError, ValidationError, AttributeError) as error:
-        raise Misuse(
-            f"{path} is damaged ({str(error).splitlines()[0]}): delete the folder and prepare it again"
-        ) from error
+    missing = f"there is no data store at {folder}; make one with: {command_for(folder.name)}"
+    manifest = read_sealed(folder / "store.json", Manifest, VERSION, missing, REMEDY)
+    if manifest.sha256.keys() != set(FILES):
+        raise Damaged(f"{folder / 'store.json'} does not list the files of a store: {REMEDY}")
+    return manifest
+
+
+def command_for(store: str) -> str:
+    """What prepares the store of that name."""
+    if store == "imagenet":
+        return "nox -s prepare -- imagenet --train FOLDER --validation FOLDER"
+    return "nox -s prepare -- photos"
 
 
 def open_store(folder: Path, *, verify: bool = True) -> Store:
     """Open a store; ``verify`` checks every file against its checksum.
 
     Raises:
-        Misuse: a file is missing, truncated or altered.
+        Misuse: there is no store, or another version of this project wrote it.
+        Damaged: a file is missing, truncated or altered, or does not fit the others.
     """
     manifest = read_manifest(folder)
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():
-            raise Misuse(f"{path} is missing: delete the folder and prepare the store again")
+            raise Damaged(f"{path} is missing: {REMEDY}")
         if verify and digest_file(path) != expected:
-            raise Misuse(f"{path} is truncated or altered: delete the folder and prepare the store again")
+            raise Damaged(f"{path} is truncated or altered: {REMEDY}")
 
     def array(name: str) -> np.ndarray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        try:
+            return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+            raise Damaged(f"{folder / name}.npy is no array of numbers ({one_line(error)}): {REMEDY}") from None
+
+    found = {name: array(name) for name in ARRAYS}
+    _check_arrays(folder, manifest, found)
+    mean, components, variances = (np.asarray(found[name]) for name in ("mean", "components", "variances"))
 
     def split(part: str) -> Split:
-        shared = (np.asarray(array(name)) for name in ("mean", "components", "variances"))
-        return Split(array(f"{part}_images"), array(f"{part}_labels"), array(f"{part}_tiles"), *shared)
+        images, labels, tiles = (found[f"{part}_{kind}"] for kind in KINDS)
+        return Split(images, labels, tiles, mean, components, variances)
 
     return Store(manifest, split("train"), split("test"))
+
+
+def _check_arrays(folder: Path, manifest: Manifest, found: Mapping[str, np.ndarray]) -> None:
+    """See that the arrays are those of one store.
+
+    Raises:
+        Damaged: one has another shape or type, or holds what no store can.
+    """
+    edge = manifest.edge
+    shapes: dict[str, tuple[tuple[int, ...], type]] = {
+        "mean": ((edge, edge, 3), np.float32),
+        "components": ((3, 3), np.float64),
+        "variances": ((3,), np.float64),
+    }
+    for part in PARTS:
+        count = manifest.counts.get(part, 0)
+        shapes[f"{part}_images"] = ((count, edge, edge, 3), np.uint8)
+        shapes[f"{part}_labels"] = shapes[f"{part}_tiles"] = ((count,), np.int64)
+    for name, (shape, dtype) in shapes.items():
+        array = found[name]
+        if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+            expected = f"{np.dtype(dtype)} {shape}"
+            raise Damaged(f"{folder / name}.npy is {array.dtype} {array.shape}, where {expected} belongs: {REMEDY}")
+    for name in ("mean", "components", "variances"):
+        if not np.isfinite(found[name]).all():
+            raise Damaged(f"{folder / name}.npy holds what is no number: {REMEDY}")
+    for part in PARTS:
+        labels = found[f"{part}_labels"]
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(manifest.classes):
+            raise Damaged(f"{folder}: {part}_labels.npy names classes that there are not: {REMEDY}")
 
 
 def write_store(
@@ -133,7 +172,7 @@ def write_store(
     colour_statistics: dict[str, float],
 ) -> Manifest:
     """Write a store of ``arrays``: images, labels and tiles of both parts."""
-    with new_folder(folder) as draft:
+    with new_folder(folder, HOLDS) as draft:
         for key, array in arrays.items():
             np.save(draft / f"{key}.npy", array, allow_pickle=False)
         return seal(draft, name, classes, source=source, colour_statistics=colour_statistics)
@@ -149,12 +188,12 @@ def seal(draft: Path, name: str, classes: list[str], *, source: str, colour_stat
         name=name,
         classes=classes,
         edge=int(images.shape[1]),
-        counts={part: len(np.load(draft / f"{part}_labels.npy", mmap_mode="r")) for part in ("train", "test")},
-        sha256={path.name: digest_file(path) for path in sorted(draft.glob("*.npy"))},
+        counts={part: len(np.load(draft / f"{part}_labels.npy", mmap_mode="r")) for part in PARTS},
+        sha256={name: digest_file(draft / name) for name in FILES},
         colour_statistics=colour_statistics,
         source=source,
     )
-    (draft / "store.json").write_text(manifest.model_dump_json(indent=1) + "\n")
+    write_sealed(draft / "store.json", manifest)
     return manifest
 
 
@@ -175,4 +214,6 @@ def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # An eigenvector's sign is arbitrary: its largest entry is made positive, so that any library gives the same.
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(3), largest])[:, None]
-    return (total / len(images)).astype(np.float32), components, np.maximum(variances[::-1], 0)
+    # Nor are its last bits: two processors' libraries differ in them, and a store's digest with them.
+    components, variances = np.round(components, COMPONENT_DIGITS), np.round(variances[::-1], VARIANCE_DIGITS)
+    return (total / len(images)).astype(np.float32), np.ascontiguousarray(components), np.maximum(variances, 0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from protocol.datasets.photos import CLASSES, EDITIONS, GREY, Edition, photographs, prepare
-from protocol.datasets.store import Store, digest_file, open_store
+from protocol.datasets.store import Store, open_store
+from protocol.files import digest_file
 
 FEW = Edition("few", 36, 200, 60, 4, EDITIONS["small"].test_tiles, 0.4)
 

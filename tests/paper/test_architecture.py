@@ -100,10 +100,23 @@ def test_maps_have_55_27_13_and_6_rows_in_every_preset(preset: str, crop: int) -
 
 @pytest.mark.parametrize("size", ["small", "tiny"])
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_maps_of_the_small_sizes_have_31_15_7_and_3_rows(preset: str, size: str) -> None:
+def test_maps_of_the_small_sizes_are_pooled_without_a_rest(preset: str, size: str) -> None:
     table = two_column(preset, size=size, classes=20)
     assert table.input_shape == (3, 31, 31)
-    assert rows(table, *MAP_LAYERS) == [31, 15, 15, 7, 7, 7, 7, 3]
+    expected = [15, 7, 7, 3, 3, 3, 3, 1] if preset == "chm-145" else [31, 15, 15, 7, 7, 7, 7, 3]
+    assert rows(table, *MAP_LAYERS) == expected
+    for layer in table:
+        if isinstance(layer, Pool):
+            assert (layer.shape_in[1] - layer.window) % layer.stride == 0
+
+
+@pytest.mark.parametrize("size", ["full", "small", "tiny"])
+def test_every_size_has_what_the_full_one_has(size: str) -> None:
+    """A preset whose conv1 is padded at the end is so at every size, or nothing small would notice the wrong side."""
+    for preset in PRESETS:
+        first = two_column(preset, size=size, classes=20).layers[0]
+        assert isinstance(first, Conv)
+        assert (first.pad_end > 0) == (preset == "chm-145")
 
 
 def test_widths_of_the_small_sizes_are_a_quarter_and_a_sixteenth() -> None:
@@ -114,7 +127,8 @@ def test_widths_of_the_small_sizes_are_a_quarter_and_a_sixteenth() -> None:
 
 
 def test_224_rounds_down_to_54_rows_and_up_to_55(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(architecture.SIZES, "full", replace(architecture.SIZES["full"], crop=224))
+    full = architecture.SIZES["full"]
+    monkeypatch.setitem(architecture.SIZES, "full", replace(full, first=replace(full.first, crop=224)))
     assert rows(two_column("paper"), "conv1") == [54]
     assert rows(two_column("chm-145"), "conv1") == [55]
 
@@ -202,6 +216,8 @@ def test_each_ablation_takes_out_just_its_layers() -> None:
 def test_the_extra_norm_of_2012_lies_within_a_map() -> None:
     (extra,) = (layer for layer in two_column("chm-145") if isinstance(layer, SpatialNorm))
     assert (extra.size, extra.scale, extra.beta) == (5, 0.001, 0.75)
+    # minDiv, which is 2, is read for cross-map norms alone: this one's denominator begins at 1.
+    assert extra.k == 1
     assert extra.shape_out == (256, 27, 27)
 
 
@@ -318,8 +334,9 @@ def test_columns_cannot_cross_elsewhere(name: str, unknown: str) -> None:
 
 
 def test_an_unknown_variant_or_size_is_answered_with_those_there_are() -> None:
-    names = "two_column, merged, half, no_crossing, cross_everywhere, owt and cross_at=LAYER,LAYER"
-    with pytest.raises(ValueError, match=f"^there is no variant 'columns'; there are {names}$"):
+    names = "two_column, merged, half, no_crossing, cross_everywhere, owt, cross_at=LAYER,LAYER"
+    said = f"^there is no variant 'columns'; did you mean two_column\\? there are {names}$"
+    with pytest.raises(ValueError, match=said):
         network("columns", PRESETS["paper"])
     with pytest.raises(ValueError, match=r"^there is no size 'large'; there are full, small, tiny$"):
         two_column(size="large")

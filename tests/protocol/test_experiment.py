@@ -24,7 +24,7 @@ def experiment(data: Path) -> Experiment:
 def small_store(folder: Path, *, edge: int = 36, classes: int = 20, count: int = 40) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, edge, edge, 3), np.uint8)
     numbers = np.arange(count)
-    arrays = {f"{part}_{kind}": numbers for part in ("train", "test") for kind in ("labels", "tiles")}
+    arrays = {f"{part}_{kind}": numbers % classes for part in ("train", "test") for kind in ("labels", "tiles")}
     arrays |= {"train_images": images, "test_images": images}
     names = [str(number) for number in range(classes)]
     write_store(folder, folder.name, names, arrays, source="tests", colour_statistics={})

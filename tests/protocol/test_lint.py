@@ -53,7 +53,7 @@ def test_an_absent_a_damaged_and_a_later_record_are_refused(tmp_path: Path) -> N
     path.write_text(whole[:-9])
     with refused("probe.json", "not JSON", "run lint again"):
         read_lint(tmp_path)
-    for changes, words in (({"version": 9}, ("version 9", "version 1")), ({"colour": 1}, ("colour",))):
+    for changes, words in (({"version": 9}, ("version 9", "version 2")), ({"colour": 1}, ("colour",))):
         path.write_text(json.dumps({**json.loads(whole), **changes}))
         with refused("probe.json", *words):
             read_lint(tmp_path)

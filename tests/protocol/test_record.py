@@ -3,6 +3,7 @@
 import getpass
 import json
 import math
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from protocol.cases import CASES
-from protocol.record import Record, read_record, surroundings, write_record, write_table
+from protocol.record import Record, check_file, kept_files, read_record, surroundings, write_record, write_table
 from tests.refusals import refused
 
 
@@ -43,9 +44,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_record_from_another_version_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path, record())
-    for version in (2, 0, None):
+    for version in (1, 3, 0, None):
         edit(tmp_path, version=version)
-        with refused("record.json", f"version {version}", "reads version 1"):
+        with refused("record.json", f"version {version}", "reads version 2"):
             read_record(tmp_path)
 
 
@@ -64,11 +65,11 @@ def test_a_record_with_a_bad_field_is_refused_by_its_name(
 ) -> None:
     write_record(tmp_path, record())
     edit(tmp_path, **change)
-    with refused("record.json", "not a valid record", *words):
+    with refused("record.json", "not valid", *words):
         read_record(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "record"])
+@pytest.mark.parametrize("text", ["", "{", "record", "\u20ac" * 3, "[" * 100_000])
 def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with refused("record.json", "not JSON"):
@@ -80,6 +81,37 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with refused("record.json", "version None"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"status": "finished"}, {"seed": 1}, {"seconds": 3.5}, {"seal": "0" * 64}])
+def test_a_record_that_was_altered_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_record(tmp_path, record())
+    edit(tmp_path, **change)
+    with refused("record.json", "altered"):
+        read_record(tmp_path)
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    with refused("record.json", "regular file"):
+        read_record(tmp_path)
+
+
+def test_a_file_of_a_run_is_used_only_as_it_was_left(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", ("a",), [{"a": 1}, {"a": 2}])
+    (tmp_path / "framework.log").write_text("noise")
+    left = record(files=kept_files(tmp_path))
+    assert {name: kept.rows for name, kept in left.files.items()} == {"a.csv": 2}
+    assert check_file(tmp_path, left, "a.csv") == tmp_path / "a.csv"
+    # Cut at a line's end, it would be read without a word.
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with refused("a.csv", "damaged"):
+        check_file(tmp_path, left, "a.csv")
+    (tmp_path / "a.csv").unlink()
+    with refused("a.csv", "missing"):
+        check_file(tmp_path, left, "a.csv")
+    with refused("knows no b.csv"):
+        check_file(tmp_path, left, "b.csv")
 
 
 def test_an_absent_record_is_refused(tmp_path: Path) -> None:

@@ -299,3 +299,17 @@ def test_training_may_stop_short_of_the_images_and_loses_no_gradient() -> None:
         logits, backward = forward(table, images, run)
         backward(cross_entropy(logits, np.array([3, 4]))[1])
     assert all(np.array_equal(value, runs[1].gradients[name]) for name, value in runs[0].gradients.items())
+
+
+def test_the_2012_codes_second_norm_is_that_of_its_kernel() -> None:
+    """Place by place: one plus ``addScale`` times the sum over the square, the map's edge cutting it off."""
+    table = network("two_column", PRESETS["chm-145"], "tiny", 20)
+    (layer,) = (layer for layer in table if isinstance(layer, SpatialNorm))
+    x = 40 * np.random.default_rng(5).normal(size=(2, *layer.shape_in))
+    out, _ = carry_out(layer, x, Pass({}))
+    add_scale, size = 0.001 / 5**2, layer.shape_in[1]
+    for row in range(size):
+        for column in range(size):
+            square = x[:, :, max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            expected = x[:, :, row, column] / (1 + add_scale * np.square(square).sum(axis=(2, 3))) ** 0.75
+            assert np.allclose(out[:, :, row, column], expected, rtol=1e-12)

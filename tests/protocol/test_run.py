@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from protocol import run as runs
 from protocol import state
 from protocol.cases import CASES
+from protocol.errors import Diverged, Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.record import Record, Status, read_record, write_record
 from protocol.request import make_request
-from protocol.run import Run, claimed, latest_state, note_interruption, oracle_of, saved_weights
+from protocol.run import Run, claimed, is_finished, latest_state, note_end, oracle_of, saved_weights
+from protocol.tensors import save_tensors
 from tests.refusals import refused
 
 HOLD = """
@@ -144,18 +145,93 @@ def test_a_state_of_another_experiment_is_refused(tmp_path: Path, data: Path, ex
     assert latest_state(tmp_path, experiment, resume=True) == tmp_path / "state" / "step-000004"
 
 
+def flip(path: Path, place: int = -2) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x40
+    path.write_bytes(content)
+
+
 def test_a_damaged_state_is_refused_before_anything_is_changed(tmp_path: Path, experiment: Experiment) -> None:
     logged(tmp_path, experiment, 4)
-    shard = tmp_path / "state" / "step-000004" / "shard-0.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1])
+    flip(tmp_path / "state" / "step-000004" / "shard-0.safetensors")
     with refused("shard-0.safetensors", "damaged"):
         latest_state(tmp_path, experiment, resume=True)
+
+
+@pytest.mark.parametrize("damaged", ["shard-0.safetensors", "state.json"])
+def test_of_two_states_the_whole_one_is_gone_on_from(
+    tmp_path: Path, experiment: Experiment, damaged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = logged(tmp_path, experiment, 2)
+    run.log_steps(experiment, [(2, 1.0, 0.5), (3, 1.0, 0.5)], 1.0)
+    state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.ones(1)})
+    run.publish(4)
+    flip(tmp_path / "state" / "step-000004" / damaged)
+    older = latest_state(tmp_path, experiment, resume=True, speaks=True)
+    assert older == tmp_path / "state" / "step-000002"
+    said = capsys.readouterr().err
+    assert damaged in said
+    assert "going on from step 2" in said
+    assert Run(tmp_path, record(experiment)).resume(older) == 2
+    assert state.states(tmp_path) == [older]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_state(
+    tmp_path: Path, experiment: Experiment, loss: float
+) -> None:
+    run = logged(tmp_path, experiment, 2)
+    with pytest.raises(Diverged, match="step 3 is no number"), run.recorded():
+        run.log_steps(experiment, [(2, 1.0, 0.5), (3, loss, 0.5)], 1.0)
+    found = read_record(tmp_path)
+    assert found.status == "diverged"
+    assert found.files["steps.csv"].rows == 4
+    assert latest_state(tmp_path, experiment, resume=True) == tmp_path / "state" / "step-000002"
+
+
+def test_a_run_counts_as_finished_only_while_its_files_are_as_it_left_them(
+    tmp_path: Path, data: Path, experiment: Experiment
+) -> None:
+    request = make_request("gluon", "tiny", data=data, seed=3, out=tmp_path)
+    assert not is_finished(request, experiment)
+    run = logged(tmp_path, experiment, 2)
+    save_tensors(tmp_path / "predictions.safetensors", {"labels": np.zeros(3)})
+    run.finish(experiment.weights())
+    assert is_finished(request, experiment)
+    assert not is_finished(replace(request, resume=False), experiment)
+    assert not is_finished(replace(request, steps=1), experiment)
+    assert not is_finished(replace(request, precision="fp64"), experiment)
+    flip(tmp_path / "predictions.safetensors")
+    with refused("predictions.safetensors", "damaged"):
+        is_finished(request, experiment)
+
+
+@pytest.mark.parametrize("place", ["file", "below a file", "foreign"])
+def test_a_folder_that_is_no_runs_is_not_written_to(tmp_path: Path, place: str) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    folder = {"file": tmp_path / "thesis.txt", "below a file": tmp_path / "thesis.txt" / "run", "foreign": tmp_path}[
+        place
+    ]
+    with refused("--out", str(folder)), claimed(folder):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_claim_through_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("years of work")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".claim").symlink_to(tmp_path / "precious")
+    with refused(".claim"), claimed(tmp_path / "run"):
+        pass
+    assert (tmp_path / "precious").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
         (KeyboardInterrupt(), "interrupted", ""),
+        (Misuse("a file is damaged"), "failed", "a file is damaged"),
         (MemoryError(), "out_of_memory", ""),
         (ValueError("bad\nvery"), "failed", "ValueError: bad"),
         (RuntimeError(), "failed", "RuntimeError: "),
@@ -187,15 +263,15 @@ def test_a_run_that_was_stopped_has_not_failed(
 ) -> None:
     began = time.time()
     write_record(tmp_path, record(experiment).model_copy(update={"status": status, "reason": "what went wrong"}))
-    note_interruption(tmp_path, time.time() + 60)
+    note_end(tmp_path, time.time() + 60, "interrupted")
     assert read_record(tmp_path).status == status  # another run's, that was there before
-    note_interruption(tmp_path, began - 1)
+    note_end(tmp_path, began - 1, "interrupted")
     found = read_record(tmp_path)
     assert (found.status, found.reason) == (noted, "what went wrong")
 
 
 def test_a_run_that_was_stopped_before_it_had_a_record_has_none(tmp_path: Path) -> None:
-    note_interruption(tmp_path / "none", 0)
+    note_end(tmp_path / "none", 0, "interrupted")
     assert not (tmp_path / "none").exists()
 
 
@@ -203,10 +279,13 @@ def test_weights_of_another_network_or_none_are_refused(tmp_path: Path, experime
     with refused("no weights", "--out"):
         saved_weights(tmp_path, experiment.network)
     weights = experiment.weights()
-    save_file(weights, tmp_path / "weights.safetensors")
+    logged(tmp_path, experiment, 2).finish(weights)
     assert set(saved_weights(tmp_path, experiment.network)) == set(weights)
-    with refused("conv2.weight", "shape"):
+    with refused("conv2.weight", "another network"):
         saved_weights(tmp_path, replace(CASES["tiny"], variant="merged").network())
+    flip(tmp_path / "weights.safetensors")
+    with refused("weights.safetensors", "damaged"):
+        saved_weights(tmp_path, experiment.network)
 
 
 def test_parity_needs_the_oracle_of_the_same_experiment(tmp_path: Path, data: Path, experiment: Experiment) -> None:
@@ -218,13 +297,17 @@ def test_parity_needs_the_oracle_of_the_same_experiment(tmp_path: Path, data: Pa
     Run(tmp_path, record(experiment)).resume(None)
     with refused("tensors.safetensors", "protocol oracle"):
         oracle_of(replace(request, oracle=tmp_path))
-    save_file({"logits": np.zeros(3)}, tmp_path / "tensors.safetensors")
+    save_tensors(tmp_path / "tensors.safetensors", {"logits": np.zeros(3)})
     with refused("choices.safetensors"):
         oracle_of(replace(request, oracle=tmp_path))
-    (tmp_path / "choices.safetensors").write_text("nothing")
+    save_tensors(tmp_path / "choices.safetensors", {"0.relu1": np.zeros(3)})
+    with refused("record", "knows no tensors.safetensors"):
+        oracle_of(replace(request, oracle=tmp_path))
+    Run(tmp_path, record(experiment)).end("finished")
+    assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
+    flip(tmp_path / "choices.safetensors")
     with refused("choices.safetensors", "damaged"):
         oracle_of(replace(request, oracle=tmp_path))
-    save_file({"0.relu1": np.zeros(3)}, tmp_path / "choices.safetensors")
-    assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
+    assert oracle_of(replace(request, oracle=tmp_path), verify=False) == tmp_path
     with refused("another experiment"):
         oracle_of(replace(request, oracle=tmp_path, seed=4))

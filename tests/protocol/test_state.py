@@ -9,12 +9,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from protocol import state
+from protocol.sealed import write_sealed
 from protocol.state import Progress
 from tests.refusals import refused
 
 
 def progress(step: int, loss: float = 0.5) -> Progress:
-    return Progress(step=step, seed=0, plan_hash="abc", steps=[{"step": step, "loss": loss}], epochs=[])
+    steps = [{"step": number, "loss": loss} for number in range(min(step, 9))]
+    return Progress(step=step, seed=0, plan_hash="abc", steps=steps, epochs=[])
 
 
 def publish(run: Path, step: int) -> Path:
@@ -35,7 +37,10 @@ def test_the_last_two_states_are_kept(tmp_path: Path) -> None:
         publish(tmp_path, step)
     assert names(tmp_path) == ["step-000004", "step-000006"]
     latest = state.states(tmp_path)[-1]
-    assert state.read_progress(latest) == progress(6)
+    found_progress = state.read_progress(latest)
+    assert found_progress.model_copy(update={"sha256": {}}) == progress(6)
+    assert set(found_progress.sha256) == {"shard-0.safetensors", "shard-1.safetensors"}
+    state.check_shards(latest, found_progress)
     found = state.read_tensors(latest, {"a": (2, 3), "b": (4,)})
     assert (found["a"] == 6).all()
     assert (found["b"] == -6).all()
@@ -88,17 +93,53 @@ def test_losses_come_back_as_they_were_even_of_a_run_that_diverged(tmp_path: Pat
     assert row["loss"] == pytest.approx(loss, rel=0, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 3}', '{"step": "x", "seed": 0}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 3}', '{"step": "x", "seed": 0}', "\xff", "[" * 100_000])
 def test_damaged_progress_is_refused(tmp_path: Path, text: str) -> None:
     latest = publish(tmp_path, 2)
-    (latest / "state.json").write_text(text)
-    with refused("state.json", "cannot be read"):
+    (latest / "state.json").write_bytes(text.encode("latin-1"))
+    with refused("state.json"):
         state.read_progress(latest)
 
 
 def test_absent_progress_is_refused(tmp_path: Path) -> None:
-    with refused("state.json", "cannot be read"):
+    with refused("state.json", "missing"):
         state.read_progress(tmp_path)
+
+
+@pytest.mark.parametrize("step", [1, 3, 38])
+def test_progress_of_another_step_is_refused(tmp_path: Path, step: int) -> None:
+    latest = publish(tmp_path, 2)
+    path = latest / "state.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"step": 2,', f'"step": {step},'))
+    assert path.read_text() != whole
+    with refused("state.json", "altered"):
+        state.read_progress(latest)
+    # Nor is it believed under another name, or with its seal made anew.
+    write_sealed(path, progress(2).model_copy(update={"step": step}))
+    with refused("state.json", f"step {step}"):
+        state.read_progress(latest)
+    path.write_text(whole)
+    latest.rename(latest.with_name(f"step-{step:06d}"))
+    with refused("state.json", "step 2"):
+        state.read_progress(latest.with_name(f"step-{step:06d}"))
+
+
+def test_every_flipped_bit_of_a_shard_is_noticed(tmp_path: Path) -> None:
+    latest = publish(tmp_path, 2)
+    shard, read = latest / "shard-0.safetensors", state.read_progress(latest)
+    whole = shard.read_bytes()
+    for place in range(0, 8 * len(whole), 7):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        shard.write_bytes(content)
+        with refused("shard-0.safetensors", "damaged"):
+            state.check_shards(latest, read)
+    shard.write_bytes(whole)
+    state.check_shards(latest, read)
+    (latest / "shard-2.safetensors").write_bytes(whole)
+    with refused("shards"):
+        state.check_shards(latest, read)
 
 
 def test_a_missing_tensor_a_wrong_shape_and_a_damaged_shard_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from protocol.datasets.store import open_store, read_manifest, write_store
+from protocol.files import digest_file
+from protocol.sealed import write_sealed
 from tests.refusals import refused
 
 
@@ -67,23 +69,71 @@ def test_an_absent_store_is_refused_with_the_command_that_makes_one(tmp_path: Pa
         open_store(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, 3, None, "2"])
 def test_another_version_is_refused(folder: Path, version: object) -> None:
     edit(folder, version=version)
-    with refused("store.json", f"version {version}", "reads version 1"):
+    with refused("store.json", f"version {version}", "reads version 2"):
         open_store(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"version": 1}', '{"version": 1, "name": 3}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"version": 2}', '{"version": 2, "name": 3}', "\xff", "[" * 9999]
+)
 def test_a_damaged_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "store.json").write_bytes(text.encode("latin-1"))
-    with refused("store.json", "damaged"):
+    with refused("store.json"):
+        open_store(folder)
+
+
+EDITS = [('"edge": 36', '"edge": 37'), ('"class 3"', '"class x"'), ('"train": 400', '"train": 4')]
+
+
+@pytest.mark.parametrize(("old", "new"), EDITS)
+def test_an_altered_manifest_is_refused(folder: Path, old: str, new: str) -> None:
+    path = folder / "store.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with refused("store.json", "altered"):
+        open_store(folder)
+
+
+def resealed(folder: Path, **changes: Any) -> None:
+    """The manifest with other content and a seal that fits it, as only malice or a fault of ours would make it."""
+    write_sealed(folder / "store.json", read_manifest(folder).model_copy(update=changes))
+
+
+def test_a_manifest_that_vouches_for_nothing_is_refused(folder: Path) -> None:
+    resealed(folder, sha256={})
+    with refused("store.json", "does not list"):
+        open_store(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("train_labels", np.full(400, 20), "classes"),
+        ("train_labels", np.full(400, -1), "classes"),
+        ("test_labels", np.zeros(70, np.int32), "int32"),
+        ("test_tiles", np.zeros((70, 1), np.int64), "(70, 1)"),
+        ("mean", np.full((36, 36, 3), np.nan, np.float32), "no number"),
+        ("components", np.zeros((3, 3), np.float32), "float32"),
+        ("train_images", np.zeros((400, 36, 36, 3), np.int8), "int8"),
+        ("variances", np.zeros((2,)), "(2,)"),
+    ],
+)
+def test_an_array_that_is_none_of_a_stores_is_refused_though_its_checksum_fits(
+    folder: Path, name: str, value: np.ndarray, words: str
+) -> None:
+    np.save(folder / f"{name}.npy", value)
+    resealed(folder, sha256={**read_manifest(folder).sha256, f"{name}.npy": digest_file(folder / f"{name}.npy")})
+    with refused(name, words):
         open_store(folder)
 
 
 def test_an_unknown_field_is_refused(folder: Path) -> None:
     edit(folder, colour="green")
-    with refused("store.json", "damaged"):
+    with refused("store.json", "colour"):
         open_store(folder)
 
 
@@ -97,5 +147,5 @@ def test_a_store_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -
 
 def test_nothing_is_unpickled(folder: Path) -> None:
     np.save(folder / "mean.npy", np.array([{"code": 1}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"pickle|Python objects"):
+    with refused("mean.npy", "no array of numbers"):
         open_store(folder, verify=False)

@@ -1,0 +1,37 @@
+"""What a profile's jobs should have left behind, and did not: an audit of less than it says is no audit."""
+
+from collections.abc import Iterable
+
+from compare.load import Runs
+from compare.parity import oracles
+from protocol.profiles import Job
+from protocol.request import RUNS
+
+SHOWN = 4  # of what is missing, in a sentence
+
+
+def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
+    """A sentence for each job whose run is not there, not whole, or not compared with anything."""
+    there = {run.name: run for run in (*runs.finished, *runs.diverged)}
+    truths = oracles(runs)
+    found = []
+    for job in jobs:
+        name = job.folder.relative_to(RUNS).as_posix()
+        run = there.get(name)
+        if run is None:
+            found.append(runs.damaged.get(name, f"{job.title} was not carried out to its end"))
+        elif job.verb == "parity":
+            untaken = set(job.readings) - set(run.record.result.get("readings", ()))
+            if run.record.plan_hash not in truths:
+                found.append(f"{job.title} has no oracle that it could be compared with")
+            if untaken:
+                found.append(f"{job.title} lacks the reading {', '.join(sorted(untaken))}")
+    return found
+
+
+def sentence(found: list[str], jobs: int) -> str:
+    """How much is missing, and the first of it."""
+    if not found:
+        return f"All {jobs} runs of the profile are there and whole."
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"The audit is incomplete, {len(found)} of {jobs} runs are missing: {'; '.join(found[:SHOWN])}{more}."

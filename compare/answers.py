@@ -35,9 +35,9 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
     return [
         Answer(
             "Was the split only about memory?",
-            "Memory is the reason the paper gives, and by our arithmetic it did not have to be: at batch 128 the network "
-            f"needs {fits['two_column', 1, '2012']:.2f} GiB on one device under cuda-convnet's buffer policy and "
-            f"{fits['two_column', 1, 'today']:.2f} under today's (both modelled), within 3 GiB; split, "
+            "Memory is the reason the paper gives: at batch 128 the network needs "
+            f"{fits['two_column', 1, '2012']:.2f} of 3 GiB on one device under cuda-convnet's buffer policy, before what "
+            f"a card needs for itself, and {fits['two_column', 1, 'today']:.2f} under today's (both modelled); split, "
             f"{fits['two_column', 2, '2012']:.2f} and {fits['two_column', 2, 'today']:.2f} on each of two "
             f"(claim fits-3gb: {says('fits-3gb')}). The split also saves work: {forward_macs(split):,} multiplications an "
             f"image against {forward_macs(merged):,} without it.",

@@ -1,15 +1,27 @@
-"""The effect of one change to the baseline run, paired by seed: the seed is the unit of replication."""
+"""The effect of one change to the baseline run, paired by seed: the seed is the unit of replication.
 
+Two runs are a pair when their cases are equal but for what the claim changes, on the same seed. Several placements of
+one seed are one replication: their mean counts once. A run that never got to a mark within its epochs was not there for
+as long as it was watched: times are restricted to that many epochs (the restricted mean of survival analysis), so
+that such runs count, and a difference of two of them is a lower bound.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from compare.load import RunFolder, Runs
 from paper.claims import Claim
+from protocol.cases import find_case
 
 LEAST_SEEDS = 3
 BASELINE = "photos"
+POWER, LEVEL = 0.8, 0.05
+MARK = 0.25  # training error that a run is timed to (figure 1)
+TOLD = ("name", "why", "cost")  # of a case: they change nothing
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,9 @@ class Effect:
     low: float
     high: float
     seeds: int
-    detectable: float  # the half-width: a smaller true effect would not have been told from none
+    p: float  # two-sided, of no effect
+    detectable: float  # the smallest true effect that so many seeds with this spread show with power .8
+    equivalence: float  # the smallest margin within which they are equivalent, by two one-sided tests at 5 %
 
     @property
     def direction(self) -> int:
@@ -32,8 +46,35 @@ class Effect:
         return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
 
 
+def effect_of(differences: Iterable[float]) -> Effect:
+    """The effect that paired differences of two seeds or more show."""
+    values = np.array(list(differences))
+    count, mean, error = len(values), float(values.mean()), float(stats.sem(values))
+    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
+    one_sided = float(stats.t.ppf(1 - LEVEL, count - 1)) * error
+    p = 1.0 if mean == 0 else 0.0
+    if error > 0:
+        p = float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    return Effect(mean, mean - half, mean + half, count, p, detectable(error, count), abs(mean) + one_sided)
+
+
+def detectable(error: float, count: int) -> float:
+    """The true mean that a two-sided paired t test finds with power .8, given the standard error of ``count`` seeds."""
+    critical = stats.t.ppf(1 - LEVEL / 2, count - 1)
+
+    def missing(noncentrality: float) -> float:
+        below, above = stats.nct.cdf([-critical, critical], count - 1, noncentrality)
+        return float(1 - above + below) - POWER
+
+    # Searched from below: far beyond, scipy's distribution is no number.
+    above = 1.0
+    while missing(above) < 0:
+        above *= 1.25
+    return error * float(optimize.brentq(missing, 0.01, above))
+
+
 def quantity(run: RunFolder, name: str) -> float:
-    """What a claim compares, of one run; infinite where a run never got there."""
+    """What a claim compares, of one run."""
     epochs = run.table("epochs")
     one_view = epochs[epochs["views"] == 1]
     last = one_view.iloc[-1]
@@ -47,28 +88,75 @@ def quantity(run: RunFolder, name: str) -> float:
         case "first_epoch_loss":
             return float(one_view.iloc[0]["train_loss"])
         case "epochs_to_25" | "speed_to_25":
-            reached = one_view.loc[one_view["train_error"] <= 0.25, "epoch"]
-            took = float(reached.iloc[0] + 1) if len(reached) else np.inf
-            return took if name == "epochs_to_25" else 1 / took
+            took = restricted_epochs(run)
+            return took if name == "epochs_to_25" else -took
     raise ValueError(f"no claim compares {name}")
+
+
+def restricted_epochs(run: RunFolder) -> float:
+    """Epochs until the training error was 25 %, or all that the run was watched for."""
+    one_view = run.table("epochs").query("views == 1")
+    reached = one_view.loc[one_view["train_error"] <= MARK, "epoch"]
+    return float(reached.iloc[0] + 1) if len(reached) else float(one_view["epoch"].max() + 1)
+
+
+def never_reached(run: RunFolder) -> bool:
+    one_view = run.table("epochs").query("views == 1")
+    return not bool((one_view["train_error"] <= MARK).any())
+
+
+def what(content: dict[str, Any]) -> dict[str, Any]:
+    """What a case is, but for how it is told."""
+    return {name: value for name, value in content.items() if name not in TOLD}
+
+
+def arms(runs: Runs, backend: str, claim: Claim) -> tuple[dict[int, list[RunFolder]], dict[int, list[RunFolder]]]:
+    """The baseline's runs and the changed ones, by seed: just those whose cases are the claim's own in every field."""
+    baseline = find_case(BASELINE)
+    changed = find_case(claim.case or BASELINE, variant=claim.variant)
+    found: tuple[dict[int, list[RunFolder]], dict[int, list[RunFolder]]] = ({}, {})
+    for run in runs.of("train", backend=backend):
+        for arm, case in zip(found, (baseline, changed), strict=True):
+            if what(run.record.case) == what(case.content()) and run.record.precision == "fp32":
+                arm.setdefault(run.record.seed, []).append(run)
+    return found
+
+
+def paired(
+    left: dict[int, list[RunFolder]], right: dict[int, list[RunFolder]], measure: Callable[[RunFolder], float]
+) -> dict[int, float]:
+    """Right minus left by seed, each seed once: the mean over the placements that both have, or over all of them."""
+    found = {}
+    for seed in sorted(left.keys() & right.keys()):
+        common = {run.record.placement for run in left[seed]} & {run.record.placement for run in right[seed]}
+        means = [
+            np.mean([measure(run) for run in arm[seed] if not common or run.record.placement in common])
+            for arm in (left, right)
+        ]
+        found[seed] = float(means[1] - means[0])
+    return found
 
 
 def paired_effect(runs: Runs, backend: str, claim: Claim) -> Effect | None:
     """The effect in one backend, or None without three seeds that both the baseline and the change ran."""
-    assert claim.expects
-    case, variant = claim.case or BASELINE, claim.variant or "two_column"
-    baseline, changed = (
-        {
-            run.record.seed: quantity(run, claim.expects)
-            for run in runs.of("train", backend=backend, case=name)
-            if run.variant == kind
-        }
-        for name, kind in ((BASELINE, "two_column"), (case, variant))
-    )
-    seeds = sorted(baseline.keys() & changed.keys())
-    differences = np.array([changed[seed] - baseline[seed] for seed in seeds])
-    if len(seeds) < LEAST_SEEDS or not np.isfinite(differences).all():
-        return None
-    half = float(stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(differences))
-    mean = float(differences.mean())
-    return Effect(mean, mean - half, mean + half, len(seeds), half)
+    name = claim.expects
+    assert name
+    differences = paired(*arms(runs, backend, claim), lambda run: quantity(run, name))
+    return effect_of(differences.values()) if len(differences) >= LEAST_SEEDS else None
+
+
+def censored(runs: Runs, backend: str, claim: Claim) -> int:
+    """How many of the claim's runs in a backend never got to the mark."""
+    if claim.expects not in ("epochs_to_25", "speed_to_25"):
+        return 0
+    return sum(never_reached(run) for arm in arms(runs, backend, claim) for own in arm.values() for run in own)
+
+
+def holm(values: dict[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values of a family of tests."""
+    adjusted: dict[str, float] = {}
+    least = 0.0
+    for rank, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        least = max(least, min(1.0, (len(values) - rank) * value))
+        adjusted[name] = least
+    return adjusted

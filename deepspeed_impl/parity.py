@@ -15,11 +15,12 @@ import torch
 from deepspeed_impl import feed
 from deepspeed_impl.evaluate import predictor, probabilities
 from deepspeed_impl.imposed import impose, make_imposed
-from deepspeed_impl.network import Stage, make_module
+from deepspeed_impl.network import Slice, Stage, make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
+from paper.architecture import Activation
 from protocol import state
-from protocol.probe import READINGS, Reading
+from protocol.probe import READINGS, RELU_AT, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
@@ -38,7 +39,7 @@ def parity(request: Request) -> None:
         session = open_session(replace(request, precision=reading.precision), "parity", make)
         keeps_record = session.keeps_record
         run = run or Run(request.out, session.record)
-        run.record.result["readings"] = list(request.readings)
+        run.record.result |= {"readings": list(request.readings), "relu_gradients": relu_gradients()}
         with claimed(request.out) if keeps_record else nullcontext():
             with run.recorded() if keeps_record else nullcontext():
                 if reading.imposed:
@@ -59,6 +60,16 @@ def sum_in_parts() -> None:
     readings beside fp64 have those kernels too; ``imposed`` or ``free`` without it, and training, have the usual ones.
     """
     os.environ["MKL_CBWR"] = "COMPATIBLE"
+
+
+def relu_gradients() -> list[float]:
+    """ReLU's gradient at each of ``RELU_AT``, as the network's own layer has it."""
+    count = len(RELU_AT)
+    module = make_module(Activation("relu", (count, 1, 1), (count, 1, 1), 1), Slice(0, 1, 1))
+    x = torch.tensor([RELU_AT], requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad is not None
+    return x.grad.ravel().tolist()
 
 
 def observe(session: Session, reading: Reading) -> Arrays:

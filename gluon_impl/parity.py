@@ -10,14 +10,16 @@ from functools import partial
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd
 
 from gluon_impl import feed, train
 from gluon_impl.evaluate import predictor, probabilities
 from gluon_impl.imposed import Imposition
-from gluon_impl.network import AlexNet, make_block
+from gluon_impl.network import AlexNet, Share, make_block
 from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
-from protocol.probe import READINGS, Reading
+from paper.architecture import Activation
+from protocol.probe import READINGS, RELU_AT, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.run import Run, claimed, oracle_of
@@ -34,12 +36,24 @@ def parity(request: Request) -> None:
             make = imposition.make if reading.imposed else make_block
             session = open_session(replace(request, precision=reading.precision), "parity", make)
             run = run or Run(request.out, session.record)
-            run.record.result["readings"] = list(request.readings)
+            run.record.result |= {"readings": list(request.readings), "relu_gradients": relu_gradients()}
             with run.recorded():
                 if reading.imposed:
                     imposition.choices = read_tensors(oracle / "choices.safetensors")
                 run.log_reading(reading, observe(session, reading, imposition), oracle, session.experiment)
         run.finish_parity()
+
+
+def relu_gradients() -> list[float]:
+    """ReLU's gradient at each of ``RELU_AT``, as the network's own layer has it."""
+    count = len(RELU_AT)
+    layer = Activation("relu", (count, 1, 1), (count, 1, 1), 1)
+    block, x = make_block(layer, Share(0, 1, mx.cpu(), "float32")), mx.nd.array([RELU_AT])
+    x.attach_grad()
+    with autograd.record():
+        total = block(x).sum()
+    total.backward()
+    return x.grad.asnumpy().ravel().tolist()
 
 
 def observe(session: Session, reading: Reading, imposition: Imposition) -> Arrays:

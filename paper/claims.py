@@ -1,5 +1,6 @@
 """The typed reading of ``claims.toml``, where every field is explained."""
 
+import re
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -22,6 +23,9 @@ class Claim:
     tests: tuple[str, ...]
     primary: bool
     how: str
+    record_at: str = ""
+    lacks: str = ""
+    digits: int | None = None
     tolerance: float | None = None
     caveat: str = ""
     case: str | None = None
@@ -29,7 +33,8 @@ class Claim:
     expects: str | None = None
 
 
-KINDS = {"tests": list, "primary": bool, "tolerance": float}  # of a field's value in the file; text where not named
+# Of a field's value in the file; text where not named.
+KINDS = {"tests": list, "primary": bool, "tolerance": float, "digits": int}
 CHOICES = {
     "source": {"paper", "notes"},
     "tests": {"E", "R", "T", "F", "measured", "shown"},
@@ -37,15 +42,30 @@ CHOICES = {
 }
 
 
+NUMBER = re.compile(r"\d[\d,]*\.?\d*|\.\d+")
+WORDS = {"million": 1e6}
+
+
+def figures(text: str) -> list[float]:
+    """The numbers that a field states, in order; ``60 million`` is one."""
+    found = []
+    for match in NUMBER.finditer(text):
+        word = text[match.end() :].split()[:1]
+        found.append(float(match[0].replace(",", "")) * WORDS.get(word[0] if word else "", 1.0))
+    return found
+
+
 def load_claims(path: Path = CLAIMS) -> dict[str, Claim]:
     """Every claim by its id, in the order of the file.
 
     Raises:
-        ValueError: a field is unknown, missing or of the wrong kind, or an id occurs twice.
+        ValueError: it is no TOML, a field is unknown, missing or of the wrong kind, or an id occurs twice.
     """
     claims: dict[str, Claim] = {}
     with path.open("rb") as file:
-        tables = tomllib.load(file)["claim"]
+        tables = tomllib.load(file).get("claim")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError(f"{path} holds no tables [[claim]]")
     for number, table in enumerate(tables, start=1):
         claim = _claim(table, str(table.get("id", f"number {number}")))
         if claim.id in claims:
@@ -65,6 +85,6 @@ def _claim(table: dict[str, Any], name: str) -> Claim:
         if type(value) is not (kind := KINDS.get(field, str)):
             raise ValueError(f"claim {name} has a field {field!r} that is not a {kind.__name__}: {value!r}")
         for choice in value if isinstance(value, list) else [value]:
-            if field in CHOICES and choice not in CHOICES[field]:
+            if field in CHOICES and (not isinstance(choice, str) or choice not in CHOICES[field]):
                 raise ValueError(f"claim {name} has a field {field!r} with an unknown value {choice!r}")
     return Claim(**{**table, "tests": tuple(table["tests"])})

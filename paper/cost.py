@@ -9,6 +9,8 @@ from math import prod
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, SpatialNorm, Weighted
 
 FLOPS_PER_MAC = 2
+# Places of a map that a part of a convolution's gradient covers: ``partialSum`` in the 2012 code's layers-145.cfg.
+PARTIAL_SUMS = {"conv1": 5, "conv2": 3, "conv3": 13, "conv4": 13, "conv5": 13}
 
 
 def weights(layer: Weighted) -> int:
@@ -154,18 +156,26 @@ def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: 
     """The same under cuda-convnet's policy: every activation *and* its gradient stay allocated.
 
     Norm layers keep their denominators; ``weight_copies`` of 3 are weights, their increments (momentum) and their
-    gradients, of 2 weights and increments with the gradient added in place. ReLU and dropout work in place.
+    gradients, of 2 weights and increments with the gradient added in place. ReLU and dropout work in place, dropout by
+    a mask that stays. A convolution's gradient by its weights is found in parts, each over so many places of the maps
+    (:data:`PARTIAL_SUMS`), which are held side by side before they are added up.
     """
     held = parameters(network) * width // devices
-    outputs = denominators = 0
+    outputs = denominators = parts = masks = 0
     for layer in network:
         size = prod(layer.shape_out) // devices
         if not isinstance(layer, Activation | Dropout):
             outputs += size
         if isinstance(layer, Norm | SpatialNorm):
             denominators += size
+        if isinstance(layer, Dropout):
+            masks += size
+        if isinstance(layer, Conv):
+            places = prod(layer.shape_out[1:])
+            parts += weights(layer) // devices * -(-places // PARTIAL_SUMS[layer.name])
     if devices > 1:
         outputs += sum(floats // devices for floats in crossing_floats(network).values())
     image = prod(network.input_shape)
     gradients = held if weight_copies == 3 else 0
-    return Held(held, gradients, held, (image + 2 * outputs + denominators) * batch * width)
+    each = image + 2 * outputs + denominators + masks
+    return Held(held, gradients, held, (each * batch + parts) * width)

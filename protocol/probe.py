@@ -22,6 +22,7 @@ In each it observes these quantities, in an order in which each can be the cause
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ import numpy as np
 from protocol.random_bits import Purpose, below, words
 from protocol.reference import Arrays
 
+RELU_AT = (-100.0, -1.0, -1e-9, 1e-9, 1.0, 10.0, 100.0)  # where each backend is asked for ReLU's gradient
 SAMPLED = 256  # entries kept of each tensor, to compare backends with each other
 SAMPLED_KINDS = ("logits", "gradient", "test")
 LADDER_COLUMNS = ("reading", "precision", "quantity", "difference", "where")
@@ -130,6 +132,16 @@ def rows(reading: Reading, found: Mapping[str, Distance]) -> Iterator[dict[str, 
             "difference": apart.difference,
             "where": apart.where,
         }
+
+
+def outputs(seen: Arrays) -> dict[str, int]:
+    """How many outputs each weighted layer gave for an image: what figure 2 calls neurons."""
+    found = {}
+    for name, value in seen.items():
+        kind, _, layer = name.partition(".")
+        if kind == "forward" and layer.startswith(("conv", "fc")):
+            found[layer] = prod(value.shape[1:])
+    return found
 
 
 def samples(reading: Reading, seen: Arrays) -> Arrays:

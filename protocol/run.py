@@ -180,6 +180,7 @@ class Run:
         expected = each_tensor(oracle / "tensors.safetensors")
         found = probe.distances(seen, expected, experiment.weights(), imposed=reading.imposed)
         self.ladder += probe.rows(reading, found)
+        self.record.result["outputs"] = probe.outputs(seen)
         self.kept |= probe.samples(reading, seen)
 
     def finish_parity(self) -> None:

@@ -46,7 +46,7 @@ MISUSES = {
     "a device without a number": Misuse(("--devices", "cpu"), ("'cpu'", "cpu:0")),
     "a device that is not there": Misuse(("--devices", "gpu:63"), ("no gpu:63",)),
     "a truncated store": Misuse(("--data", "TRUNCATED"), ("test_images.npy", "truncated", "prepare")),
-    "a store from the future": Misuse(("--data", "FUTURE"), ("version 9", "version 1")),
+    "a store from the future": Misuse(("--data", "FUTURE"), ("version 9", "version 2")),
     "parity in bf16": Misuse(("--precision", "bf16"), ("fp64 and fp32", "accuracy"), "parity"),
     "parity without an oracle": Misuse((), ("--oracle",), "parity"),
     "parity with what is no oracle": Misuse(("--oracle", "NOWHERE"), ("no record", "NOWHERE"), "parity"),
@@ -101,7 +101,7 @@ class MisuseTests:
         images = folder / "TRUNCATED" / "photos-small" / "test_images.npy"
         images.write_bytes(images.read_bytes()[:-100])
         manifest = folder / "FUTURE" / "photos-small" / "store.json"
-        manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
+        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 9'))
         begun_run(folder / "OTHER", data, self.backend, rate=0.5)
         begun_run(folder / "SAME", data, self.backend)
         begun_run(folder / "DAMAGED", data, self.backend)

@@ -20,7 +20,11 @@ def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
         run = there.get(name)
         if run is None:
             found.append(runs.damaged.get(name, f"{job.title} was not carried out to its end"))
-        elif job.verb == "parity":
+        elif job.after and len(run.record.history) < 2:
+            found.append(f"{job.title} was not begun elsewhere")
+        elif not run.has(job.leaves):
+            found.append(f"{job.title} did not do all that it was asked for")
+        elif job.verb == "parity" or job.oracle:
             untaken = set(job.readings) - set(run.record.result.get("readings", ()))
             if run.record.plan_hash not in truths:
                 found.append(f"{job.title} has no oracle that it could be compared with")

@@ -57,7 +57,15 @@ def is_done(job: Job, commit: str) -> bool:
         run.check()
     except Misuse:
         return False
-    return run.record.status in ENDED and run.record.commit == commit
+    return run.record.status in ENDED and run.record.commit == commit and run.has(job.leaves)
+
+
+def is_begun(job: Job, commit: str) -> bool:
+    """Whether this very code has begun the job's run: what another left is not gone on from."""
+    try:
+        return read_record(job.folder).commit == commit
+    except Misuse:
+        return False
 
 
 def unfinished(jobs: list[Job], commit: str) -> list[Job]:
@@ -93,9 +101,11 @@ class Running:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, job: Job, interpreter: str, data: Path) -> "Running":
-        """Start the job; its output goes to its log."""
+    def start(cls, job: Job, interpreter: str, data: Path, commit: str) -> "Running":
+        """Start the job, anew where other code has begun it; its output goes to its log."""
         command = [interpreter, "-m", MODULES[job.backend], *job.arguments, "--data", str(data)]
+        if job.verb == "train" and not is_begun(job, commit):
+            command.append("--no-resume")
         # Jobs beside each other share the cores: BLAS threads that wait for a core spin, and cost several times more.
         share = {} if job.timed else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))}
         with _log_of(job).open("w") as output:
@@ -136,8 +146,12 @@ class Queue:
         if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
             return None
         unfinished = {job.folder for job in (*self.waiting, *under_way)}
+        begun = {job.folder for job in under_way}
         left = self.room - sum(job.gib for job in under_way)
         for job in self.waiting:
+            if job.after in begun:
+                continue
+            begun.add(job.folder)
             if job.timed and under_way:
                 # Nothing that comes later overtakes it, or it would never be alone.
                 return None
@@ -174,7 +188,8 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
 
 
 def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
-    queue = Queue(unfinished(jobs, current_commit()))
+    commit = current_commit()
+    queue = Queue(unfinished(jobs, commit))
     total = len(queue.waiting)
     if total < len(jobs):
         log(f"{len(jobs) - total} of {len(jobs)} jobs are done already")
@@ -198,7 +213,7 @@ def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tup
         try:
             while queue.waiting or queue.running:
                 while job := queue.next():
-                    queue.running.append(Running.start(job, interpreters[job.backend], data))
+                    queue.running.append(Running.start(job, interpreters[job.backend], data, commit))
                     announce(job)
                 time.sleep(POLL)
                 for ended in queue.ended():

@@ -9,6 +9,8 @@ loss         logits and loss
 gradients    every parameter's
 update       momentum and weights after updates across a rate drop
 test         without dropout, one view and ten
+figures      the errors that are reported, counted once more
+resume       a run that was stopped and went on in another placement or backend, across a rate drop and an epoch's end
 pair         two backends or placements, without the oracle between them
 trajectory   the losses of the first steps
 accuracy     at the end of training, over seeds
@@ -27,7 +29,7 @@ from compare.tables import COLUMNS
 from paper.cost import column_parameters, parameters
 from protocol.cases import ACCURACY_MARGIN
 from protocol.grid import Grid
-from protocol.probe import READINGS, centred
+from protocol.probe import FIGURES, READINGS, RESUMED, centred, is_asked
 
 Row = dict[str, Any]
 RUNGS = (
@@ -40,6 +42,8 @@ RUNGS = (
     "gradients",
     "update",
     "test",
+    "figures",
+    "resume",
     "pair",
     "trajectory",
     "accuracy",
@@ -54,10 +58,14 @@ RUNG_OF_KIND = {
     "gradient": "gradients",
     "step": "update",
     "weight": "update",
+    "momentum": "update",
     "test": "test",
+    "report": "figures",
 }
-KINDS = (*(kind for kind in RUNG_OF_KIND if kind != "weight"), "loss", "weight")
+LATE = ("weight", "momentum")  # rest on the losses before them
+KINDS = (*(kind for kind in RUNG_OF_KIND if kind not in LATE), "loss", *LATE, *FIGURES)
 TESTS = ("start", "1", "10")
+ALL = {**READINGS, RESUMED.name: RESUMED}
 LEVEL = 0.05  # of each of the two one-sided tests
 
 
@@ -78,9 +86,11 @@ def table(found: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=list(COLUMNS["parity"]))
 
 
-def rung_of(quantity: str) -> str:
+def rung_of(quantity: str, reading: str = "") -> str:
     """The rung that a quantity of :mod:`protocol.probe` belongs to."""
     kind, _, rest = quantity.partition(".")
+    if reading == RESUMED.name:
+        return "resume"
     if kind == "loss":
         return "loss" if rest == "0" else "update"
     return RUNG_OF_KIND[kind]
@@ -149,7 +159,7 @@ def _draws(runs: Runs) -> Iterator[Row]:
             yield _row(run, "draws", str(quantity), "paper", found["difference"], found["tolerance"], where)
 
 
-def _place(run: RunFolder, quantity: str) -> tuple[int, int, int]:
+def _place(run: RunFolder, reading: str, quantity: str) -> tuple[int, int, int]:
     """Where a quantity stands on the ladder: its rung, its kind, and its layer's place there.
 
     A layer's gradient rests on those of the layers above it; later losses and weights rest on the first step.
@@ -158,12 +168,13 @@ def _place(run: RunFolder, quantity: str) -> tuple[int, int, int]:
     kind, _, rest = quantity.partition(".")
     name = rest.partition(".")[0]
     place = order.index(name) if name in order else TESTS.index(rest) if kind == "test" else 0
-    return RUNGS.index(rung_of(quantity)), KINDS.index(kind), -place if kind == "gradient" else place
+    return RUNGS.index(rung_of(quantity, reading)), KINDS.index(kind), -place if kind == "gradient" else place
 
 
 def _against_oracle(runs: Runs) -> Iterator[Row]:
     truths = oracles(runs)
-    for run in runs.of("parity"):
+    held = [run for run in runs.of("train") if run.has("ladder.csv")]
+    for run in (*runs.of("parity"), *held):
         truth = truths.get(run.record.plan_hash)
         if truth is None:
             continue
@@ -171,20 +182,15 @@ def _against_oracle(runs: Runs) -> Iterator[Row]:
         found = {(row["reading"], row["quantity"]): row for row in run.table("ladder").to_dict("records")}
         taken = run.record.result.get("readings", [reading for reading, _ in found])
         # What the oracle bounds and the run does not tell is as far off as can be.
-        expected = [key for key in bounds.index if key[0] in taken and not _is_impossible(*key)]
-        order = list(READINGS)
-        for key in sorted({*expected, *found}, key=lambda key: (order.index(key[0]), _place(run, key[1]))):
+        expected = [key for key in bounds.index if key[0] in taken and is_asked(key[1], ALL[key[0]])]
+        order = list(ALL)
+        for key in sorted({*expected, *found}, key=lambda key: (order.index(key[0]), *_place(run, *key))):
             reading, quantity = key
             row = found.get(key, {"difference": float("inf"), "where": "not measured"})
             where = "" if pd.isna(row["where"]) else row["where"]
             tolerance = bounds.get(key, 0.0)
-            made = _row(run, rung_of(quantity), quantity, "oracle", row["difference"], tolerance, where)
-            yield {**made, "reading": reading, "precision": READINGS[reading].precision}
-
-
-def _is_impossible(reading: str, quantity: str) -> bool:
-    """A network that keeps to imposed choices cannot test other images."""
-    return READINGS[reading].imposed and quantity.startswith("test.")
+            made = _row(run, rung_of(quantity, reading), quantity, "oracle", row["difference"], tolerance, where)
+            yield {**made, "reading": reading, "precision": ALL[reading].precision}
 
 
 def _between(runs: Runs) -> Iterator[Row]:

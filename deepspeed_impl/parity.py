@@ -19,7 +19,7 @@ from deepspeed_impl.network import Slice, Stage, make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Activation
-from protocol import state
+from protocol import evaluation, state
 from protocol.probe import READINGS, RELU_AT, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
@@ -85,14 +85,18 @@ def observe(session: Session, reading: Reading) -> Arrays:
     )
     for step, batch in zip(steps, batches, strict=True):
         with _watched(session, step, seen):
-            loss, _ = train_step(session, batch, experiment.rate(step))
+            loss, error = train_step(session, batch, experiment.rate(step))
         seen[f"loss.{step}"] = loss.detach().cpu().numpy().reshape(1)
+        seen[f"report.error.{step}"] = error.cpu().numpy().reshape(1)
         if step == 0:
             moved = share.assemble(weights(session.stage))
             seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in moved.items()}
     seen |= {f"weight.{name}": value for name, value in share.assemble(weights(session.stage)).items()}
-    if not reading.imposed:
-        seen |= {f"test.{views}": probabilities(session, ten=views == 10) for views in (1, 10)}
+    momentum = share.assemble(session.optimizer.velocities())
+    seen |= {f"momentum.{name}": value for name, value in momentum.items()}
+    for views in () if reading.imposed else (1, 10):
+        found = seen[f"test.{views}"] = probabilities(session, ten=views == 10)
+        seen |= evaluation.reported(found, experiment.testing.labels, views)
     return seen
 
 
@@ -115,6 +119,7 @@ def _watched(session: Session, step: int, seen: Arrays) -> Iterator[None]:
 
     def keep_labels(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         keep(f"labels.{step}", inputs[1])
+        keep(f"logits.{step}", inputs[0])
         if step == 0:
             keep("logits", inputs[0])
 

@@ -65,8 +65,12 @@ def train(request: Request) -> None:
             if total == experiment.total_steps:
                 _final_test(session, run)
             if session.keeps_record:
-                names = experiment.network.parameter_shapes()
-                run.finish(state.read_tensors(state.states(run.folder)[-1], names))
+                shapes = experiment.network.parameter_shapes()
+                last = state.states(run.folder)[-1]
+                if request.oracle and total == experiment.total_steps:
+                    both = shapes | {f"momentum.{name}": shape for name, shape in shapes.items()}
+                    run.hold(request.oracle, experiment, state.read_tensors(last, both))
+                run.finish(state.read_tensors(last, shapes))
 
 
 def _train(session: Session, run: Run, start: int, total: int) -> None:

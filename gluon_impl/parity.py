@@ -19,6 +19,7 @@ from gluon_impl.network import AlexNet, Share, make_block
 from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
 from paper.architecture import Activation
+from protocol import evaluation
 from protocol.probe import READINGS, RELU_AT, Reading
 from protocol.reference import Arrays
 from protocol.request import Request
@@ -65,8 +66,8 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
     for step in range(experiment.total_steps):
         batch = feed.training_batch(experiment, network, step)
         with _watched(network, step, seen), imposition.followed(network, step):
-            loss, _ = train.train_step(network, session.optimizer, batch, experiment.rate(step))
-        seen[f"loss.{step}"] = np.array([loss.asscalar()])
+            loss, error = train.train_step(network, session.optimizer, batch, experiment.rate(step))
+        seen[f"loss.{step}"], seen[f"report.error.{step}"] = loss.asnumpy().ravel(), error.asnumpy().ravel()
         if step == 0:
             # Gluon's gradients are those of the summed loss; its Trainer divides by the batch.
             summed = network.assemble(lambda parameter: parameter.list_grad()[0])
@@ -74,8 +75,11 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
             moved = network.weights()
             seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in moved.items()}
     seen |= {f"weight.{name}": value for name, value in network.weights().items()}
-    if not reading.imposed:
-        seen |= {f"test.{views}": probabilities(experiment, network, ten=views == 10) for views in (1, 10)}
+    momentum = network.assemble(session.optimizer.momentum())
+    seen |= {f"momentum.{name}": value for name, value in momentum.items()}
+    for views in () if reading.imposed else (1, 10):
+        found = seen[f"test.{views}"] = probabilities(experiment, network, ten=views == 10)
+        seen |= evaluation.reported(found, experiment.testing.labels, views)
     return seen
 
 
@@ -96,6 +100,7 @@ def _watched(network: AlexNet, step: int, seen: Arrays) -> Iterator[None]:
 
     def keep_labels(block: mx.gluon.Block, inputs: tuple) -> None:
         keep(f"labels.{step}", inputs[1])
+        keep(f"logits.{step}", inputs[0])
         if step == 0:
             keep("logits", inputs[0])
 

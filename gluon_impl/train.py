@@ -86,6 +86,8 @@ def train(request: Request) -> None:
             _train(session, run, start, total)
             if total == experiment.total_steps:
                 _final_test(session, run)
+                if request.oracle:
+                    run.hold(request.oracle, experiment, training_state(session))
             run.finish(session.network.weights())
 
 

@@ -34,6 +34,12 @@ def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (~(probabilities < right[:, None])).sum(axis=1) - 1
 
 
+def reported(probabilities: np.ndarray, labels: np.ndarray, views: int) -> dict[str, np.ndarray]:
+    """What a run would report of these test probabilities (images, classes), as a parity run keeps it."""
+    found = errors(probabilities, labels)
+    return {f"report.{name}.{views}": np.array([found[f"{name}_error"]]) for name in ("top1", "top5")}
+
+
 def errors(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Mean loss, and the share of images whose label is not the first, or not among the first five."""
     right = probabilities[np.arange(len(labels)), labels]

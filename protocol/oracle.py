@@ -11,16 +11,16 @@ unit roundoff for each layer, since each rounds its result:
 
     imposed   float32 kept to float64's choices in ReLU and pooling: smooth, so the distance is that of rounding
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. To the above is added
-              how far a float64 run is led that makes every choice the other way that rounding could tip. Which layer's
-              tie falls is luck, so all gradients that ties can reach share the largest bound; so do steps, weights
-              and later losses
+              how far that quantity is led in float64 runs that make the other way all choices that rounding could tip,
+              or a random half of them
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
+    resumed   of a training run in float64 that was stopped and went on elsewhere: fp64's, and its errors exactly
 
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,17 @@ from protocol.tensors import save_tensors
 # (where one holds a single sum, parity asks for another: deepspeed_impl/parity.py), so two correct ones differ by a
 # factor of up to root 8; three deviations of scatter on top make about 8.
 SAFETY = 8.0
-# Tipping some of the ties and not the others may lead farther than tipping all.
+# Tipping some of the ties and not the others may lead farther than tipping all: two halves of them are tried too.
 TIE_SAFETY = 2.0
+TIPPED_HALVES = 2
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
-# Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. The
-# largest of four draws is about one deviation; four times that leaves one run in some ten thousand outside. How far
-# tipping all ties leads is such a draw too.
+# Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. Of
+# Gaussian draws, one in 250 is more than four times as far as the largest of four others. How far tipping all ties
+# leads is such a draw too, and comes on top.
 ENVELOPE_SAFETY = 4.0
 ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
 TOLERANCE_COLUMNS = ("reading", "quantity", "tolerance", "difference", "where")
@@ -86,16 +87,22 @@ class Trainee:
         return perturbed(pixels, self.perturbation).astype(self.dtype)
 
     def take(
-        self, step: int, imposed: Arrays | None = None, margins: dict[str, float] | None = None
+        self,
+        step: int,
+        imposed: Arrays | None = None,
+        margins: dict[str, float] | None = None,
+        coin: np.random.Generator | None = None,
     ) -> tuple[Pass, np.ndarray, float]:
         """One update. Returns the pass it rests on, the logits and the loss."""
         experiment = self.experiment
         masks = dropout.masks(experiment.network, experiment.seed, step, 0, experiment.case.batch)
-        run = Pass(self.weights, masks, imposed, margins or {}, to_images=False)
+        run = Pass(self.weights, masks, imposed, margins or {}, coin, to_images=False)
         logits, backward = forward(experiment.network, self.images(step), run)
         loss, gradient = cross_entropy(logits, experiment.labels(experiment.samples(step)))
         backward(gradient)
-        update(self.weights, self.momentum, run.gradients, experiment.recipe, experiment.rate(step))
+        # By the oracle's own clock: the one that backends obey is what it is held to.
+        rate = literal.rate(experiment.case, step // experiment.steps_per_epoch)
+        update(self.weights, self.momentum, run.gradients, experiment.recipe, rate)
         return run, logits, loss
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -119,29 +126,48 @@ def observe(
     perturbation: int = 0,
     imposed: Arrays | None = None,
     margins: dict[str, float] | None = None,
+    coin: np.random.Generator | None = None,
 ) -> OracleRun:
     """Carry a case out and observe what :mod:`protocol.probe` names.
 
-    ``imposed``: choices to keep to. ``margins``: by layer, how near a choice must be to be made the other way.
+    ``imposed``: choices to keep to. ``margins``: by layer, how near a choice must be to be made the other way; of those
+    that are, ``coin`` tips each or leaves it.
     """
     trainee, pixels = Trainee(experiment, dtype, perturbation), literal.Pixels(experiment)
     seen = {f"start.{name}": value.astype(np.float32) for name, value in trainee.weights.items()}
     seen["test.start"] = trainee.logits(trainee.images(0))
     choices: Arrays = {}
     for step in range(experiment.total_steps):
-        run, logits, loss = trainee.take(step, _of_step(imposed, step), margins)
+        run, logits, loss = trainee.take(step, _of_step(imposed, step), margins, coin)
         choices |= {f"{step}.{name}": value for name, value in run.choices.items()}
         seen[f"images.{step}"] = pixels.training(step)
         seen[f"labels.{step}"] = experiment.store.train.labels[experiment.samples(step)].astype(np.float64)
         seen[f"loss.{step}"] = np.array([loss])
+        seen[f"error.{step}"] = np.array([wrong(logits, experiment.store.train.labels[experiment.samples(step)])])
         if step == 0:
             seen["logits"] = logits
             seen |= {f"forward.{name}": value for name, value in run.activations.items()}
             seen |= {f"gradient.{name}": value for name, value in run.gradients.items()}
             seen |= {f"step.{name}": value - seen[f"start.{name}"] for name, value in trainee.weights.items()}
     seen |= {f"weight.{name}": value for name, value in trainee.weights.items()}
-    seen |= {f"test.{views}": trainee.probabilities(pixels, ten=views == 10) for views in (1, 10)}
+    seen |= {f"momentum.{name}": value for name, value in trainee.momentum.items()}
+    for views in (1, 10):
+        found = seen[f"test.{views}"] = trainee.probabilities(pixels, ten=views == 10)
+        seen |= {
+            f"{name}.{views}": np.array([share]) for name, share in shares(found, experiment.testing.labels).items()
+        }
     return OracleRun(seen, choices)
+
+
+def shares(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Top-1 and top-5 error of ``scores`` (images, classes): how often the label is not first, or of the first five."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return {f"top{count}": float((order[:, :count] != labels[:, None]).all(axis=1).mean()) for count in (1, 5)}
+
+
+def wrong(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The share of rows of ``scores`` (images, classes) whose largest is not the label's own."""
+    return float((scores.argmax(axis=1) != labels).mean())
 
 
 def _of_step(choices: Arrays | None, step: int) -> Arrays | None:
@@ -151,40 +177,50 @@ def _of_step(choices: Arrays | None, step: int) -> Arrays | None:
     return {name.partition(".")[2]: value for name, value in choices.items() if name.startswith(f"{step}.")}
 
 
-def tolerances(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, float]]:
-    """By reading and quantity: how far a correct network may be from float64."""
+def tolerances(
+    experiment: Experiment, truth: OracleRun, readings: Collection[str] = tuple(READINGS)
+) -> dict[str, dict[str, float]]:
+    """By reading and quantity: how far a correct network may be from float64. ``readings``: those asked for."""
     start = experiment.weights()
     floor = len(experiment.network.layers) * FP32_UNIT
 
     def distances(other: OracleRun) -> dict[str, float]:
-        found = probe.distances(other.seen, truth.seen.items(), start, imposed=False)
+        found = probe.distances(other.seen, truth.seen.items(), start)
         return {name: apart.difference for name, apart in found.items()}
 
     def perturbed_run(seed: int) -> dict[str, float]:
         return distances(observe(experiment, np.float32, perturbation=seed, imposed=truth.choices))
 
     runs = [perturbed_run(seed) for seed in range(PERTURBATIONS)]
-    imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in truth.seen}
-    margins = margins_of(experiment.network, _outputs(truth.seen), _outputs(imposed))
-    jumps = distances(observe(experiment, np.float64, margins=margins))
-    free = {
-        name: bound + (ENVELOPE_SAFETY if _late(name) else TIE_SAFETY) * jumps[name] for name, bound in imposed.items()
-    }
-    _share_bounds(free)
-    bounds = {
-        "fp64": {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()},
-        "imposed": imposed,
-        "free": free,
-    }
-    return {
-        reading: {name: 0.0 if name.partition(".")[0] in GIVEN else bound for name, bound in own.items()}
+    imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in runs[0]}
+    fp64 = {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()}
+    bounds = {"fp64": fp64, "imposed": imposed}
+    if "free" in readings:
+        margins = margins_of(experiment.network, _outputs(truth.seen), _outputs(imposed))
+        coins = [None, *(np.random.default_rng(seed) for seed in range(TIPPED_HALVES))]
+        jumps = [distances(observe(experiment, np.float64, margins=margins, coin=coin)) for coin in coins]
+        bounds["free"] = {
+            name: bound + (ENVELOPE_SAFETY if _late(name) else TIE_SAFETY) * max(jump[name] for jump in jumps)
+            for name, bound in imposed.items()
+        }
+    found = {
+        reading: {name: 0.0 if name.partition(".")[0] in GIVEN else own[name] for name in own}
         for reading, own in bounds.items()
+        if reading in readings
     }
+    reports = dict.fromkeys(probe.reports(experiment), 0.0)
+    for reading, own in found.items():
+        own |= {name: bound for name, bound in reports.items() if not READINGS[reading].imposed or "error" in name}
+    if "fp64" in found:
+        figures = [name for name in truth.seen if name.partition(".")[0] in probe.FIGURES]
+        resumed = {name: bound for name, bound in fp64.items() if name.partition(".")[0] in probe.RESUMED_KINDS}
+        found[probe.RESUMED.name] = {**resumed, **dict.fromkeys(figures, 0.0)}
+    return found
 
 
 def _late(quantity: str) -> bool:
     """Whether it is seen after the first update, from where on training amplifies what it rests on."""
-    return quantity.startswith(("loss.", "weight.", "test.")) and quantity not in ("loss.0", "test.start")
+    return quantity.startswith(("loss.", "weight.", "momentum.", "test.")) and quantity not in ("loss.0", "test.start")
 
 
 def _outputs(quantities: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,18 +242,6 @@ def margins_of(network: Network, activations: Arrays, bounds: dict[str, float]) 
             found[layer.name] = bounds[before] * size * (2 if isinstance(layer, Pool) else 1)
         before = layer.name
     return found
-
-
-def _share_bounds(bounds: dict[str, float]) -> None:
-    """Give every quantity that ReLU's and pooling's choices reach the largest bound of its kind.
-
-    fc8 has no ReLU above it, so no choice reaches its gradient at step 0 or what follows from it; nor do choices move
-    the logits by a jump.
-    """
-    beyond = ("gradient.fc8.", "step.fc8.", "loss.0")
-    for kind in ("gradient.", "step.", "weight.", "loss."):
-        reached = [name for name in bounds if name.startswith(kind) and not name.startswith(beyond)]
-        bounds.update(dict.fromkeys(reached, max((bounds[name] for name in reached), default=0.0)))
 
 
 def losses(
@@ -272,7 +296,7 @@ def write(request: Request, experiment: Experiment) -> None:
     log(f"oracle {case}: {experiment.total_steps} steps in float64")
     truth = observe(experiment, np.float64)
     log(f"oracle {case}: {PERTURBATIONS} perturbed runs in float32 and one with ties tipped, for the tolerances")
-    bounds = tolerances(experiment, truth)
+    bounds = tolerances(experiment, truth, request.readings)
     request.out.mkdir(parents=True, exist_ok=True)
     save_tensors(request.out / "tensors.safetensors", truth.seen)
     save_tensors(request.out / "choices.safetensors", truth.choices)
@@ -280,8 +304,8 @@ def write(request: Request, experiment: Experiment) -> None:
 
 
 def _rows(bounds: dict[str, dict[str, float]], drawn: dict[str, literal.Finding]) -> Iterable[dict[str, Any]]:
-    for reading in READINGS:
-        for quantity, tolerance in bounds[reading].items():
+    for reading, own in bounds.items():
+        for quantity, tolerance in own.items():
             yield {"reading": reading, "quantity": quantity, "tolerance": tolerance}
     for quantity, (apart, tolerance) in drawn.items():
         found = {"difference": apart.difference, "where": apart.where}

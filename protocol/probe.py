@@ -15,9 +15,15 @@ In each it observes these quantities, in an order in which each can be the cause
     logits, loss.0          of step 0
     gradient.X              at step 0
     step.X                  by how much the first update moved X
-    loss.S, weight.X        of the later steps; after the last update
+    loss.S, weight.X,       of the later steps; after the last update
+    momentum.X
     test.start              logits of step 0's images without dropout, before any update
     test.1, test.10         class probabilities of the test images at the end, with one view and with ten
+    report.error.S,         the share of wrong guesses that the backend reports of a step, and of the test images:
+    report.top1.V, .top5.V  against a count from its own logits and probabilities
+
+A training run that was stopped and went on elsewhere is compared in its losses, last weights and momentum, and exactly
+in ``error.S``, ``top1.V`` and ``top5.V``, which are the oracle's own (:data:`RESUMED`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from protocol.experiment import Experiment
 from protocol.random_bits import Purpose, below, words
 from protocol.reference import Arrays
 
@@ -45,6 +52,10 @@ class Reading:
     imposed: bool = False
 
 
+# What a training run in float64 is compared in, which was stopped and went on in another placement or backend.
+RESUMED = Reading("resumed", "fp64")
+RESUMED_KINDS = ("loss", "weight", "momentum")
+FIGURES = ("error", "top1", "top5")  # shares of wrong guesses, which near-ties of float32 may tip
 READINGS = {
     reading.name: reading
     for reading in (Reading("fp64", "fp64"), Reading("imposed", "fp32", imposed=True), Reading("free", "fp32"))
@@ -90,21 +101,37 @@ def _finite(difference: float) -> float:
     return difference if np.isfinite(difference) else float("inf")
 
 
+def reports(experiment: Experiment) -> list[str]:
+    """What a backend reports of its guesses in a parity run."""
+    tests = [f"report.{name}.{views}" for views in (1, 10) for name in ("top1", "top5")]
+    return [*(f"report.error.{step}" for step in range(experiment.total_steps)), *tests]
+
+
+def is_asked(quantity: str, reading: Reading | None) -> bool:
+    """Whether a reading has a quantity of the oracle's. One that keeps to imposed choices can't test other images."""
+    kind = quantity.partition(".")[0]
+    if reading == RESUMED:
+        return kind in (*RESUMED_KINDS, *FIGURES)
+    return kind not in FIGURES and not (kind == "test" and reading is not None and reading.imposed)
+
+
 def distances(
-    seen: Arrays, expected: Iterable[tuple[str, np.ndarray]], start: Mapping[str, np.ndarray], *, imposed: bool
+    seen: Mapping[str, np.ndarray],
+    expected: Iterable[tuple[str, np.ndarray]],
+    start: Mapping[str, np.ndarray],
+    reading: Reading | None = None,
 ) -> dict[str, Distance]:
-    """Distance of every quantity from the oracle's; ``start`` holds the weights at step 0.
+    """Distance of every quantity that ``reading`` has from the oracle's; ``start`` holds the weights at step 0.
 
     Images differ by grey levels, labels by how many are others; a weight's difference is relative to how far it moved,
-    any other quantity's to its norm. What was not seen, or has another shape, is infinitely far. A network that keeps
-    to imposed choices can't test other images.
+    any other quantity's to its norm. What was not seen, or has another shape, is infinitely far.
     """
     found: dict[str, Distance] = {}
     for name, truth in expected:
+        if not is_asked(name, reading):
+            continue
         kind, _, rest = name.partition(".")
         value = seen.get(name)
-        if kind == "test" and imposed:
-            continue
         if value is None or value.shape != truth.shape:
             shape = "not seen" if value is None else f"shape {value.shape}, expected {truth.shape}"
             found[name] = Distance(float("inf"), shape)
@@ -113,6 +140,11 @@ def distances(
         elif kind == "labels":
             others = np.flatnonzero(value != truth)
             found[name] = Distance(float(len(others)), f"samples {others[:8].tolist()}" if len(others) else "")
+        elif kind in FIGURES:
+            off = abs(float(value.item()) - float(truth.item()))
+            # Kept in float32, a share of so many images is off by less than any image.
+            off = off if off > 1e-6 else 0.0
+            found[name] = Distance(off, f"{value.item():.4f}, expected {truth.item():.4f}")
         elif kind in ("logits", "test"):
             found[name] = distance(centred(value), centred(truth))
         elif kind == "weight":

@@ -1,11 +1,12 @@
 """What the audit runs: the jobs of a profile, in order, each a command line of one backend."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from paper.recipe import PRESETS
 from protocol.cases import find_case
-from protocol.probe import READINGS
+from protocol.probe import READINGS, RESUMED
 from protocol.request import default_folder
 
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
@@ -20,7 +21,30 @@ NAMED: dict[str, tuple[str, ...]] = {
     "gluon": ("single", "columns", "stages", "replicas"),
     "deepspeed": ("single", "stages", "columns", "replicas"),
 }
-EVERY = {**NAMED, "deepspeed": (*NAMED["deepspeed"], "columns=2,stages=2")}
+PRODUCTS = ("columns=2,stages=2", "columns=2,replicas=2", "stages=2,replicas=2")
+EVERY = {**NAMED, "deepspeed": (*NAMED["deepspeed"], *PRODUCTS)}
+# What the audit tries at small size: every placement and every preset, though not each with each.
+COVERED: dict[str, dict[str, tuple[str, ...]]] = {
+    "paper": {"gluon": ("single", "columns"), "deepspeed": ("single", "columns", "stages")},
+    "chm-145": {"gluon": ("columns", "stages"), "deepspeed": ("columns", "replicas")},
+    # Its norm spans the columns, which no placement of columns can carry out.
+    "caffe": {"gluon": ("replicas",), "deepspeed": ("stages",)},
+    "notes": {"gluon": ("single",), "deepspeed": ("columns=2,stages=2",)},
+}
+# Runs that are stopped after so many of the ladder's five steps and go on elsewhere: the rate falls at the fourth, and
+# each step ends an epoch.
+STOPPED_AFTER = 2
+Place = tuple[str, str]  # a backend and a placement
+MOVES: tuple[tuple[Place, Place], ...] = (
+    (("gluon", "columns"), ("deepspeed", "stages")),
+    (("deepspeed", "columns"), ("gluon", "single")),
+)
+MORE_MOVES: tuple[tuple[Place, Place], ...] = (
+    (("gluon", "stages"), ("gluon", "columns")),
+    (("deepspeed", "single"), ("deepspeed", "columns=2,replicas=2")),
+    (("gluon", "replicas"), ("deepspeed", "columns")),
+    (("deepspeed", "stages"), ("gluon", "replicas")),
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +63,25 @@ class Job:
     oracle: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     label: str = ""
+    into: Path | None = None  # another run's folder, that this one begins
+    after: Path | None = None  # the folder that another job has to have begun
 
     @property
     def readings(self) -> tuple[str, ...]:
         """Those that a parity run takes."""
+        if self.verb == "train":
+            return (RESUMED.name,) if self.oracle else ()
         flag = "--readings"
         return tuple(self.extra[self.extra.index(flag) + 1].split(",")) if flag in self.extra else tuple(READINGS)
+
+    @property
+    def leaves(self) -> str:
+        """A file that the job's run has in its folder when it has done all that was asked for."""
+        if self.verb == "oracle":
+            return "tolerances.csv"
+        if self.verb == "train":
+            return "ladder.csv" if self.oracle else "weights.safetensors" if "--steps" in self.extra else "epochs.csv"
+        return {"parity": "ladder.csv", "bench": "timings.csv", "envelope": "envelope.csv"}[self.verb]
 
     @property
     def timed(self) -> bool:
@@ -61,6 +98,8 @@ class Job:
 
     @property
     def folder(self) -> Path:
+        if self.into:
+            return self.into
         case = find_case(self.case, variant=self.variant, preset_name=self.preset)
         folder = default_folder(self.backend, case, self.placement, self.seed, "fp32")
         return folder.with_name(f"{folder.name}{self.label}")
@@ -81,6 +120,7 @@ class Job:
         words = [self.backend, self.verb if self.verb != self.backend else "", self.case, self.variant or ""]
         words += [self.preset or "", "" if self.backend == "oracle" else self.placement]
         words.append(f"seed {self.seed}" if self.seed else "")
+        words.append("begun" if self.into else "resumed" if self.after else "")
         return " ".join(filter(None, words))
 
 
@@ -101,7 +141,33 @@ def _parity(
             if "columns" in placement and (network.columns == 1 or network.norm_spans_columns):
                 continue
             own = replace(oracle, backend=backend, verb="parity", placement=placement, oracle=oracle.folder)
-            jobs.append(replace(own, seconds=seconds, extra=(*oracle.extra, *chosen), label=label))
+            others = tuple(word for word in oracle.extra if word not in ("--readings", readings))
+            jobs.append(replace(own, seconds=seconds, extra=(*others, *chosen), label=label))
+    return jobs
+
+
+def _moves(oracle: Job, backends: tuple[str, ...], moves: Iterable[tuple[Place, Place]]) -> list[Job]:
+    """Two jobs for each move, the second of which goes on in the folder of the first."""
+    jobs = []
+    for (left, before), (right, after) in moves:
+        if left not in backends or right not in backends:
+            continue
+        precise = ("--precision", "fp64")
+        goal = replace(
+            oracle,
+            backend=right,
+            verb="train",
+            placement=after,
+            oracle=oracle.folder,
+            seconds=12,
+            extra=precise,
+            label=f"-from-{left}-{before}",
+        )
+        stopped = (*precise, "--steps", str(STOPPED_AFTER))
+        jobs.append(
+            replace(goal, backend=left, placement=before, oracle=None, extra=stopped, into=goal.folder, label="")
+        )
+        jobs.append(replace(goal, after=goal.folder))
     return jobs
 
 
@@ -109,15 +175,20 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     """The default profile: exact claims, parity, one trained network a backend, memory and speed at full size."""
     one_step, bench = ("--epochs", "1"), ("--steps", "5")
     jobs: list[Job] = []
-    jobs += _parity(Job("oracle", "oracle", "ladder", 10), backends, 18)
-    jobs += _parity(Job("oracle", "oracle", "parity", 80), backends, 20, "imposed")
+    imposed = ("--readings", "imposed")
+    jobs += _parity(Job("oracle", "oracle", "parity", 60, extra=imposed), backends, 20, "imposed")
     # The long ones first, so that at the end none is left alone.
-    jobs.append(Job("oracle", "envelope", "photos", 200))
     for backend in backends:
         jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
     for variant in ("merged", "half"):
-        oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=one_step)
+        oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=(*one_step, *imposed))
         jobs += _parity(oracle, backends, 12, "imposed")
+    for preset, placements in COVERED.items():
+        oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
+        jobs += _parity(oracle, backends, 14, placements=placements)
+        if preset == "paper":
+            jobs += _moves(oracle, backends, MOVES)
+    jobs += _trajectories(backends)
     for backend in backends:
         for placement in BENCHED[backend]:
             # MXNet's columns take turns on a processor, so that each of the two has both of two cores.
@@ -131,6 +202,14 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
         # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
         large = ("--batch", "128", "--steps", "3")
         jobs.append(Job("deepspeed", "bench", "full", 40, "stages", extra=large, label="-batch128"))
+    return jobs
+
+
+def _trajectories(backends: tuple[str, ...]) -> list[Job]:
+    """The losses of fifty steps, and the bounds that float32 runs should keep to."""
+    jobs = [Job("oracle", "envelope", "trajectory", 20)]
+    for backend in backends:
+        jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]
     return jobs
 
 
@@ -162,11 +241,11 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
         jobs += _parity(oracle, backends, 15, "imposed,free")
     for preset in PRESETS:
         tried = {"paper": EVERY, "chm-145": NAMED}.get(preset, TWINS)
-        jobs += _parity(Job("oracle", "oracle", "ladder", 10, preset=preset), backends, 18, placements=tried)
-    jobs.append(Job("oracle", "envelope", "trajectory", 20))
-    for backend in backends:
-        jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]
-    return jobs
+        oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
+        jobs += _parity(oracle, backends, 18, placements=tried)
+        if preset == "paper":
+            jobs += _moves(oracle, backends, (*MOVES, *MORE_MOVES))
+    return [*jobs, *_trajectories(backends)]
 
 
 def accuracy(backends: tuple[str, ...]) -> list[Job]:
@@ -190,6 +269,9 @@ def jobs_of(rung: str | None, backends: tuple[str, ...]) -> list[Job]:
         return accuracy(backends)
     if rung == "trajectory":
         return [job for job in jobs if job.case == rung]
+    if rung == "resume":
+        moved = [job for job in jobs if job.verb == "train" and job.case == "ladder"]
+        return [job for job in jobs if job in moved or job.folder in {other.oracle for other in moved}]
     return [job for job in jobs if job.verb in ("oracle", "parity")]
 
 

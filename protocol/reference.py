@@ -28,19 +28,25 @@ class Pass:
 
     ``masks``: which units dropout keeps, by layer, or None at test. ``imposed``: choices to keep to. ``choices``:
     those made, by layer: ReLU's signs as bool like its output, pooling's place within the window as uint8. ``margins``:
-    by layer, how near a choice must be to the other to be made the other way. ``to_images``: whether the backward pass
-    goes on through the first layer, which training has no use for.
+    by layer, how near a choice must be to the other to be made the other way; ``coin``: of those, a random half are.
+    ``to_images``: whether the backward pass goes on through the first layer, which training has no use for.
     """
 
     weights: Arrays
     masks: Arrays | None = None
     imposed: Arrays | None = None
     margins: dict[str, float] = field(default_factory=dict)
+    coin: np.random.Generator | None = None
     to_images: bool = True
     choices: Arrays = field(default_factory=dict)
     gradients: Arrays = field(default_factory=dict)
     activations: Arrays = field(default_factory=dict)
     images: np.ndarray | None = None
+
+    def tips(self, layer: Layer, distance: np.ndarray) -> np.ndarray:
+        """Which choices of a layer are made the other way, that being so far off."""
+        near: np.ndarray = distance <= self.margins[layer.name]
+        return near if self.coin is None else near & (self.coin.random(near.shape) < 0.5)
 
 
 def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
@@ -132,7 +138,7 @@ def _activation(layer: Activation, x: np.ndarray, run: Pass) -> tuple[np.ndarray
         return out, lambda gradient: gradient * (1 - out * out)
     positive = run.imposed[layer.name] if run.imposed else x > 0
     if layer.name in run.margins:
-        positive = positive ^ (np.abs(x) <= run.margins[layer.name])
+        positive = positive ^ run.tips(layer, np.abs(x))
     run.choices[layer.name] = positive
     return x * positive, lambda gradient: gradient * positive
 
@@ -199,7 +205,7 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     if layer.name in run.margins:
         others = [np.where(chosen == place, -np.inf, window) for place, window in enumerate(windows)]
         second, other = _largest(others)
-        chosen = np.where(out - second <= run.margins[layer.name], other, chosen)
+        chosen = np.where(run.tips(layer, out - second), other, chosen)
     if run.imposed or layer.name in run.margins:
         is_number = ~np.isnan(out)
         for place, window in enumerate(windows):

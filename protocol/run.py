@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from paper.architecture import Network
-from protocol import probe, state
+from protocol import literal, probe, state
 from protocol.errors import Diverged, Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.files import locked, sweep, sync
@@ -178,10 +178,24 @@ class Run:
     def log_reading(self, reading: Reading, seen: Arrays, oracle: Path, experiment: Experiment) -> None:
         """Log how far ``seen`` is from the oracle's run, and keep samples of it to compare backends by."""
         expected = each_tensor(oracle / "tensors.safetensors")
-        found = probe.distances(seen, expected, experiment.weights(), imposed=reading.imposed)
+        found = probe.distances(seen, expected, experiment.weights(), reading)
+        found |= literal.recount(experiment, seen)
         self.ladder += probe.rows(reading, found)
         self.record.result["outputs"] = probe.outputs(seen)
         self.kept |= probe.samples(reading, seen)
+
+    def hold(self, oracle: Path, experiment: Experiment, last: Mapping[str, np.ndarray]) -> None:
+        """Write how far this training run, in float64, is from the oracle's; ``last``: its weights and momentum."""
+        seen = {f"loss.{row['step']}": np.array([row["loss"]]) for row in self.steps}
+        seen |= {f"error.{row['step']}": np.array([row["error"]]) for row in self.steps}
+        for name, value in last.items():
+            seen[name if name.startswith("momentum.") else f"weight.{name}"] = value
+        for row in self.epochs[-2:]:
+            seen |= {f"top{count}.{row['views']}": np.array([row[f"top{count}_error"]]) for count in (1, 5)}
+        expected = each_tensor(oracle / "tensors.safetensors")
+        found = probe.distances(seen, expected, experiment.weights(), probe.RESUMED)
+        self.record.result["readings"] = [probe.RESUMED.name]
+        write_table(self.folder / "ladder.csv", probe.LADDER_COLUMNS, probe.rows(probe.RESUMED, found))
 
     def finish_parity(self) -> None:
         write_table(self.folder / "ladder.csv", probe.LADDER_COLUMNS, self.ladder)
@@ -375,6 +389,10 @@ def check_folders(verb: str, request: Request, experiment: Experiment) -> bool:
             log(f"{request.out} is finished: nothing is left to do; --no-resume starts it anew")
             return False
         latest_state(request.out, experiment, request.resume, speaks=True)
+        if request.oracle:
+            if request.precision != "fp64":
+                raise Misuse("a training run is held to the oracle in float64: train with --precision fp64")
+            oracle_of(request)
     elif verb == "parity":
         oracle_of(request)
     return True

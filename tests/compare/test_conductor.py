@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +11,14 @@ import psutil
 import pytest
 
 from compare import conductor
+from paper.recipe import PRESETS
 from protocol.errors import Misuse
-from protocol.profiles import PROFILES, Job
-from protocol.record import Record, current_commit, write_record
+from protocol.files import locked
+from protocol.profiles import EVERY, NAMED, PROFILES, Job, ladder, quick
+from protocol.record import Record, current_commit, kept_files, write_record
+from tests.refusals import refused
 
+Profile = Callable[[tuple[str, ...]], list[Job]]
 PROJECT = Path(__file__).parents[2]
 JOB = Job("gluon", "bench", "full", 1)
 
@@ -33,16 +38,67 @@ def finished(job: Job, **changes: str) -> Record:
     )
 
 
+def leave(job: Job, **changes: str) -> None:
+    """The job's folder as its run leaves it."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / job.leaves).write_text("a\n1\n")
+    write_record(job.folder, finished(job, **changes).model_copy(update={"files": kept_files(job.folder)}))
+
+
 @pytest.mark.parametrize(
-    ("changes", "done"), [({}, True), ({"status": "interrupted"}, False), ({"commit": "another"}, False)]
+    ("changes", "done"),
+    [({}, True), ({"status": "diverged"}, True), ({"status": "interrupted"}, False), ({"commit": "another"}, False)],
 )
 def test_a_job_is_done_once_finished_by_this_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], done: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert not conductor.is_done(JOB, current_commit())
-    write_record(JOB.folder, finished(JOB, **changes))
+    leave(JOB, **changes)
     assert conductor.is_done(JOB, current_commit()) is done
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "never written"])
+def test_a_job_whose_files_are_not_as_it_left_them_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    leave(JOB)
+    path = JOB.folder / JOB.leaves
+    if damage == "cut":
+        path.write_text("a\n")
+    else:
+        path.unlink()
+    if damage == "never written":
+        write_record(JOB.folder, finished(JOB))
+    assert not conductor.is_done(JOB, current_commit())
+
+
+def test_a_run_that_goes_on_elsewhere_waits_until_it_was_begun() -> None:
+    begun = Job("gluon", "train", "ladder", 1, into=Path("results/runs/moved"))
+    goes_on = Job("deepspeed", "train", "ladder", 1, after=begun.into, label="-moved")
+    queue = conductor.Queue([begun, goes_on], room=8)
+    assert queue.next() == begun
+    queue.running.append(conductor.Running(begun, subprocess.Popen(["true"])))
+    assert queue.next() is None
+    queue.running.clear()
+    assert queue.next() == goes_on
+
+
+def test_what_another_commit_began_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job("gluon", "train", "photos", 1)
+    assert not conductor.is_begun(job, "one")
+    leave(job, commit="one", status="interrupted")
+    assert conductor.is_begun(job, "one")
+    assert not conductor.is_begun(job, "two")
+
+
+def test_two_at_a_time_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    conductor.RUNS.mkdir(parents=True)
+    with locked(conductor.RUNS / ".lock", "taken"), refused("another audit or ladder"):
+        conductor.carry_out([JOB], {"gluon": "true"}, tmp_path)
 
 
 def test_an_oracles_networks_are_made_again_when_they_are_needed_and_gone(
@@ -53,15 +109,15 @@ def test_an_oracles_networks_are_made_again_when_they_are_needed_and_gone(
     runs = [Job(backend, "parity", "ladder", 1, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
     jobs, commit = [oracle, *runs], current_commit()
     assert conductor.unfinished(jobs, commit) == jobs
-    write_record(oracle.folder, finished(oracle))
+    leave(oracle)
     for name in conductor.NETWORKS:
         (oracle.folder / name).touch()
     assert conductor.unfinished(jobs, commit) == runs
     for job in runs:
-        write_record(job.folder, finished(job))
+        leave(job)
     conductor.discard_networks(oracle.folder)
     assert conductor.unfinished(jobs, commit) == []
-    write_record(runs[1].folder, finished(runs[1], status="interrupted"))
+    leave(runs[1], status="interrupted")
     assert conductor.unfinished(jobs, commit) == [oracle, runs[1]]
 
 
@@ -153,10 +209,33 @@ def test_interpreters_must_exist() -> None:
         conductor.interpreters_of(Path("/nowhere/python"), None)
 
 
-def test_no_two_jobs_of_a_profile_share_a_folder() -> None:
-    for profile in PROFILES.values():
-        folders = [job.folder for job in profile(("gluon", "deepspeed"))]
-        assert len(folders) == len(set(folders))
+@pytest.mark.parametrize("profile", [*PROFILES.values(), ladder], ids=lambda profile: profile.__name__)
+def test_no_two_jobs_of_a_profile_share_a_folder_but_those_that_go_on_in_one(profile: Profile) -> None:
+    jobs = profile(("gluon", "deepspeed"))
+    folders = [job.folder for job in jobs if not job.into]
+    assert len(folders) == len(set(folders))
+    begun = {job.into for job in jobs if job.into}
+    assert begun == {job.after for job in jobs if job.after}
+    for job in jobs:
+        if job.after:
+            assert job.folder == job.after
+
+
+def test_the_audit_tries_every_placement_and_every_preset() -> None:
+    parity = [job for job in quick(("gluon", "deepspeed")) if job.verb == "parity" and job.case == "ladder"]
+    assert {job.preset or "paper" for job in parity} == set(PRESETS)
+    for backend, placements in NAMED.items():
+        assert {job.placement for job in parity if job.backend == backend} >= set(placements)
+    everywhere = [job for job in ladder(("gluon", "deepspeed")) if job.verb == "parity"]
+    for backend, placements in EVERY.items():
+        assert {job.placement for job in everywhere if job.backend == backend} == set(placements)
+
+
+def test_both_backends_go_on_from_the_other_and_the_ladder_from_every_placement() -> None:
+    moved = [(job.backend, job.placement) for job in quick(("gluon", "deepspeed")) if job.into or job.after]
+    assert {backend for backend, _ in moved[::2]} == {backend for backend, _ in moved[1::2]} == {"gluon", "deepspeed"}
+    places = {(job.backend, job.placement) for job in ladder(("gluon", "deepspeed")) if job.into or job.after}
+    assert places >= {(backend, placement) for backend, own in NAMED.items() for placement in own}
 
 
 @pytest.mark.parametrize(

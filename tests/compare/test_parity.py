@@ -12,7 +12,8 @@ from compare.load import RunFolder, Runs
 from compare.parity import RUNGS, first_divergence, rows, rung_of, table
 from paper.cost import column_parameters
 from protocol.cases import find_case
-from protocol.record import Record, write_record
+from protocol.record import Record, kept_files, write_record
+from tests.refusals import refused
 
 CASE = find_case("ladder")
 QUANTITIES = (
@@ -44,6 +45,13 @@ def run(root: Path, backend: str, kind: Any, placement: str = "single", **more: 
     return RunFolder(folder, root, record)
 
 
+def ended(found: RunFolder) -> RunFolder:
+    """The run with its record as it is once its files are there."""
+    record = found.record.model_copy(update={"files": kept_files(found.folder)})
+    write_record(found.folder, record)
+    return RunFolder(found.folder, found.root, record)
+
+
 def oracle_run(root: Path) -> RunFolder:
     found = run(root, "oracle", "oracle")
     bounds = [
@@ -53,7 +61,7 @@ def oracle_run(root: Path) -> RunFolder:
         {"reading": "draws", "quantity": "draws.flips", "tolerance": 0.02, "difference": 0.01, "where": "share"}
     )
     pd.DataFrame(bounds).to_csv(found.folder / "tolerances.csv", index=False)
-    return found
+    return ended(found)
 
 
 def parity_run(root: Path, backend: str, placement: str, far: dict[str, float]) -> RunFolder:
@@ -65,7 +73,7 @@ def parity_run(root: Path, backend: str, placement: str, far: dict[str, float]) 
     ]
     pd.DataFrame(measured).to_csv(found.folder / "ladder.csv", index=False)
     save_file({"free.gradient.fc8.bias": np.ones(4)}, found.folder / "probe.safetensors")
-    return found
+    return ended(found)
 
 
 def climbed(root: Path, far: dict[str, float]) -> pd.DataFrame:
@@ -110,10 +118,49 @@ def test_a_column_with_another_columns_share_is_noticed(tmp_path: Path) -> None:
     assert (found["rung"], found["quantity"]) == ("counts", "parameters, cpu:0")
 
 
+def test_what_the_oracle_bounds_and_a_run_does_not_tell_is_as_far_as_can_be(tmp_path: Path) -> None:
+    oracle, run_ = oracle_run(tmp_path), parity_run(tmp_path, "gluon", "columns", {})
+    kept = pd.read_csv(run_.folder / "ladder.csv")
+    kept[kept["quantity"] != "forward.norm1"].to_csv(run_.folder / "ladder.csv", index=False)
+    found = table(rows(Runs((oracle, ended(run_)))))
+    first = first_divergence(found)
+    assert first is not None
+    assert (first["quantity"], first["difference"], first["where"]) == ("forward.norm1", np.inf, "not measured")
+    # Nor does a whole reading go missing.
+    record = run_.record.model_copy(update={"result": {"readings": ["fp64", "free"]}})
+    kept[kept["reading"] == "fp64"].to_csv(run_.folder / "ladder.csv", index=False)
+    cut = ended(RunFolder(run_.folder, run_.root, record))
+    assert (table(rows(Runs((oracle, cut))))["where"] == "not measured").sum() == len(QUANTITIES)
+
+
+def test_a_table_that_was_cut_is_refused(tmp_path: Path) -> None:
+    oracle, run_ = oracle_run(tmp_path), parity_run(tmp_path, "gluon", "columns", {})
+    path = run_.folder / "ladder.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    with refused("ladder.csv", "damaged"):
+        rows(Runs((oracle, run_)))
+
+
+def test_a_resumed_run_has_a_rung_of_its_own(tmp_path: Path) -> None:
+    oracle = oracle_run(tmp_path)
+    bounds = pd.read_csv(oracle.folder / "tolerances.csv")
+    own = pd.DataFrame([{"reading": "resumed", "quantity": name, "tolerance": 1e-9} for name in ("loss.1", "error.1")])
+    pd.concat([bounds, own]).to_csv(oracle.folder / "tolerances.csv", index=False)
+    moved = run(tmp_path, "gluon", "train", "stages", result={"readings": ["resumed"]})
+    told = [
+        {"reading": "resumed", "precision": "fp64", "quantity": name, "difference": difference, "where": ""}
+        for name, difference in (("loss.1", 1e-12), ("error.1", 0.5))
+    ]
+    pd.DataFrame(told).to_csv(moved.folder / "ladder.csv", index=False)
+    found = table(rows(Runs((ended(oracle), ended(moved)))))
+    resumed = found[found["rung"] == "resume"]
+    assert dict(zip(resumed["quantity"], resumed["agrees"], strict=True)) == {"loss.1": True, "error.1": False}
+
+
 def test_two_runs_are_compared_without_the_oracle_between(tmp_path: Path) -> None:
     left, right = (parity_run(tmp_path, name, "single", {}) for name in ("gluon", "deepspeed"))
     save_file({"free.gradient.fc8.bias": np.ones(4) * (1 + 1e-5)}, right.folder / "probe.safetensors")
-    found = first_divergence(table(rows(Runs((oracle_run(tmp_path), left, right)))))
+    found = first_divergence(table(rows(Runs((oracle_run(tmp_path), left, ended(right))))))
     assert found is not None
     assert (found["rung"], found["left"], found["right"]) == ("pair", "gluon single", "deepspeed single")
 
@@ -126,7 +173,7 @@ def accuracies(root: Path, errors: dict[str, list[float]]) -> pd.DataFrame:
             case, label = find_case("accuracy").content(), f"{who}{seed}"
             found = run(root / who, backend, "train", case=case, seed=seed, precision=precision, plan_hash=label)
             pd.DataFrame([{"views": 1, "top1_error": error}]).to_csv(found.folder / "epochs.csv", index=False)
-            runs.append(found)
+            runs.append(ended(found))
     return table(rows(Runs(tuple(runs))))
 
 

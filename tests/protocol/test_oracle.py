@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol import oracle
+from protocol import oracle, probe
 from protocol.cases import find_case
 from protocol.experiment import Experiment, open_experiment
 from protocol.oracle import GIVEN, OracleRun
-from protocol.probe import READINGS
+from protocol.probe import FIGURES, READINGS, RESUMED, is_asked
 from protocol.reference import Pass, carry_out
 
 STEPS = 4
@@ -33,15 +33,48 @@ def bounds(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, floa
 
 
 def test_every_quantity_has_a_bound_in_every_reading(truth: OracleRun, bounds: dict[str, dict[str, float]]) -> None:
-    assert set(bounds) == set(READINGS)
-    for own in bounds.values():
-        assert set(own) == set(truth.seen)
-        exact = {name for name, bound in own.items() if bound == 0}
-        assert exact == {name for name in truth.seen if name.partition(".")[0] in GIVEN}
+    assert set(bounds) == {*READINGS, RESUMED.name}
+    for name, own in bounds.items():
+        reading = READINGS.get(name, RESUMED)
+        seen = {quantity for quantity in truth.seen if is_asked(quantity, reading) or quantity.startswith("test.")}
+        reported = {quantity for quantity in own if quantity.startswith("report.")}
+        if reading == RESUMED:
+            assert set(own) == {quantity for quantity in truth.seen if is_asked(quantity, RESUMED)}
+            exact = {quantity for quantity in own if quantity.partition(".")[0] in FIGURES}
+        else:
+            assert set(own) == seen | reported
+            assert len(reported) == (STEPS if reading.imposed else STEPS + 4)  # each step's error; two of each view
+            exact = {quantity for quantity in truth.seen if quantity.partition(".")[0] in GIVEN} | reported
+        assert exact == {quantity for quantity, bound in own.items() if bound == 0}
+
+
+def test_only_what_is_asked_for_is_bounded(experiment: Experiment, truth: OracleRun) -> None:
+    assert set(oracle.tolerances(experiment, truth, ("imposed",))) == {"imposed"}
+
+
+def test_the_bounds_are_no_wider_than_they_have_to_be(
+    experiment: Experiment, truth: OracleRun, bounds: dict[str, dict[str, float]]
+) -> None:
+    """Another float32 run takes up a good part of most bounds: ten times the safety would not pass this."""
+    other = oracle.observe(experiment, np.float32, perturbation=77, imposed=truth.choices)
+    found = probe.distances(other.seen, truth.seen.items(), experiment.weights(), READINGS["imposed"])
+    own = bounds["imposed"]
+    shares = [found[name].difference / own[name] for name in found if own[name] > 0]
+    assert max(shares) < 1
+    assert float(np.median(shares)) > 1 / 20
+
+
+def test_how_often_a_fifth_draw_leaves_four_times_the_largest_of_four() -> None:
+    """What the envelope's safety promises, by simulation: some four in a thousand."""
+    draws = np.abs(np.random.default_rng(0).normal(size=(400_000, oracle.PERTURBATIONS + 1)))
+    share = float((draws[:, -1] > oracle.ENVELOPE_SAFETY * draws[:, :-1].max(axis=1)).mean())
+    assert 0.002 < share < 0.006
 
 
 def test_float64_is_held_tighter_than_float32_by_the_ratio_of_units(bounds: dict[str, dict[str, float]]) -> None:
     for name, bound in bounds["imposed"].items():
+        if name.startswith("report."):
+            continue
         assert bounds["fp64"][name] == pytest.approx(bound * 2.0**-29)
         assert bounds["free"][name] >= 0.1 * bound
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.probe import READINGS, SAMPLED, distances, rows, samples
+from protocol.probe import READINGS, RESUMED, SAMPLED, Reading, distances, rows, samples
 
 START = {"conv1.weight": np.zeros((2, 3))}
 TRUTH = {
@@ -17,9 +17,9 @@ TRUTH = {
 }
 
 
-def apart(imposed: bool = False, **changes: np.ndarray) -> dict[str, float]:
+def apart(reading: Reading | None = None, **changes: np.ndarray) -> dict[str, float]:
     seen = TRUTH | {name.replace("__", "."): value for name, value in changes.items()}
-    found = distances(seen, TRUTH.items(), START, imposed=imposed)
+    found = distances(seen, TRUTH.items(), START, reading)
     return {name: value.difference for name, value in found.items() if value.difference}
 
 
@@ -30,7 +30,7 @@ def test_what_is_the_same_is_not_apart() -> None:
 def test_images_differ_by_grey_levels_and_labels_by_how_many() -> None:
     images = TRUTH["images.0"].copy()
     images[1, 2, 3, 0] += 0.5
-    found = distances(TRUTH | {"images.0": images}, TRUTH.items(), START, imposed=False)["images.0"]
+    found = distances(TRUTH | {"images.0": images}, TRUTH.items(), START)["images.0"]
     assert (found.difference, found.where) == (0.5, "[1, 2, 3, 0]")
     assert apart(labels__0=np.array([1.0, 7.0])) == {"labels.0": 1.0}
 
@@ -53,17 +53,31 @@ def test_another_shape_a_missing_quantity_and_nan_are_infinitely_far() -> None:
     assert apart(forward__conv1=np.zeros((1, 3))) == {"forward.conv1": np.inf}
     assert apart(forward__conv1=np.array([[np.nan, 4.0]])) == {"forward.conv1": np.inf}
     seen = {name: value for name, value in TRUTH.items() if name != "logits"}
-    found = distances(seen, TRUTH.items(), START, imposed=False)["logits"]
+    found = distances(seen, TRUTH.items(), START)["logits"]
     assert (found.difference, found.where) == (np.inf, "not seen")
 
 
 def test_imposed_choices_leave_out_the_test() -> None:
-    assert apart(imposed=True, test__1=np.zeros((2, 2))) == {}
+    assert apart(READINGS["imposed"], test__1=np.zeros((2, 2))) == {}
     assert "test.1" in apart(test__1=np.array([[0.5, 0.5], [0.7, 0.3]]))
 
 
+def test_a_resumed_run_is_compared_in_what_training_leaves_alone() -> None:
+    expected = {"loss.1": np.ones(1), "momentum.conv1.weight": np.ones(3)}
+    expected |= {"error.1": np.array([0.25]), "logits": np.ones(2)}
+    seen = expected | {"error.1": np.array([0.75], np.float32), "logits": np.zeros(2)}
+    found = distances(seen, expected.items(), START, RESUMED)
+    assert {name: apart.difference for name, apart in found.items()} == {
+        "loss.1": 0,
+        "momentum.conv1.weight": 0,
+        "error.1": 0.5,
+    }
+    # What float32 near-ties may tip is no quantity of the other readings.
+    assert set(distances(seen, expected.items(), START)) == {"loss.1", "momentum.conv1.weight", "logits"}
+
+
 def test_rows_say_which_reading_they_are_of() -> None:
-    found = distances(TRUTH, TRUTH.items(), START, imposed=True)
+    found = distances(TRUTH, TRUTH.items(), START, READINGS["imposed"])
     made = list(rows(READINGS["imposed"], found))
     assert {(row["reading"], row["precision"]) for row in made} == {("imposed", "fp32")}
     assert [row["quantity"] for row in made] == [name for name in TRUTH if name != "test.1"]

@@ -184,7 +184,10 @@ def _against_oracle(runs: Runs) -> Iterator[Row]:
         # What the oracle bounds and the run does not tell is as far off as can be.
         expected = [key for key in bounds.index if key[0] in taken and is_asked(key[1], ALL[key[0]])]
         order = list(ALL)
-        for key in sorted({*expected, *found}, key=lambda key: (order.index(key[0]), *_place(run, *key))):
+        # What stands at one place of the ladder keeps the order it was seen in.
+        for key in sorted(
+            dict.fromkeys([*found, *expected]), key=lambda key: (order.index(key[0]), *_place(run, *key))
+        ):
             reading, quantity = key
             row = found.get(key, {"difference": float("inf"), "where": "not measured"})
             where = "" if pd.isna(row["where"]) else row["where"]

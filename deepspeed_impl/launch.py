@@ -101,6 +101,9 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
     environment = {"OMP_NUM_THREADS": str(max(1, cores // ranks)), **KEEP_FREED_MEMORY, **inherited}
     # The launcher starts the ranks from anywhere, so they are told where the packages are.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    if request.devices[0].startswith("cpu"):
+        # Also where there are GPUs: which accelerator DeepSpeed takes is settled when it is imported.
+        environment["DS_ACCELERATOR"] = "cpu"
     # Ranks of one machine speak over its loopback alone.
     environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", ANCESTORS: str(os.getpid())}
     with tempfile.TemporaryDirectory() as folder:

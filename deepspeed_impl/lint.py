@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deepspeed_impl.precision import strict
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
 from protocol.observation import Traced, observe
@@ -25,7 +26,7 @@ aten = torch.ops.aten
 
 def lint(request: LintRequest) -> None:
     """Write the probe record of the network that the request's factory makes."""
-    torch.set_float32_matmul_precision("highest")
+    strict()
     record = observe(request, "deepspeed", PACKAGES, lambda: Subject(request.spec))
     path = write_lint(request.out, record)
     log(f"measured {request.spec}: {path}; what it keeps of the paper: nox -s compare -- lint {path}")

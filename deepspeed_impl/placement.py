@@ -11,11 +11,16 @@ from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
+from protocol.record import log
 
 
 def default_devices(grid: Grid) -> list[str]:
-    accelerator = get_accelerator()
-    kind = "cpu" if accelerator.device_name() == "cpu" else "gpu"
+    """``gpu:0, gpu:1`` where the machine has as many, else processor ranks, which is said."""
+    count = 0 if get_accelerator().device_name() == "cpu" else get_accelerator().device_count()
+    kind = "gpu" if count >= grid.devices else "cpu"
+    if 0 < count < grid.devices:
+        lack = f"takes {grid.devices} devices, but there is {count} GPU"
+        log(f"placement {grid.name} {lack}: its ranks run on the processor")
     return [f"{kind}:{index}" for index in range(grid.devices)]
 
 
@@ -26,11 +31,13 @@ def check_devices(grid: Grid, devices: list[str]) -> None:
         Misuse: a device is unknown or absent, or there are too many or too few.
     """
     accelerator = get_accelerator()
-    here = "cpu" if accelerator.device_name() == "cpu" else "gpu"
-    for place, (kind, number) in enumerate(parse(grid.name, grid.devices, devices)):
-        if kind != here or (kind == "gpu" and local_number(number) >= accelerator.device_count()):
-            found = f"{accelerator.device_count()} of {accelerator.device_name()}"
-            raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {found}")
+    gpus = 0 if accelerator.device_name() == "cpu" else accelerator.device_count()
+    asked = parse(grid.name, grid.devices, devices)
+    if len({kind for kind, _ in asked}) > 1:
+        raise Misuse(f"--devices {','.join(devices)}: DeepSpeed's ranks are all on GPUs or all on the processor")
+    for place, (kind, number) in enumerate(asked):
+        if kind == "gpu" and local_number(number) >= gpus:
+            raise Misuse(f"--devices: there is no {kind}:{number} here; DeepSpeed's accelerator has {gpus} GPU(s)")
         if number != place:
             raise Misuse(f"--devices: DeepSpeed's launcher numbers ranks in order: {kind}:{place}, not {kind}:{number}")
 

@@ -6,6 +6,7 @@ sums over neighbouring maps are one product with a banded matrix.
 """
 
 import subprocess
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from paper.architecture import Norm
 from protocol import native
 from protocol.record import log
 
+Carrier = Callable[[torch.Tensor], torch.Tensor]
 SOURCE = Path(__file__).with_suffix(".cc")
 OPERATOR, FUSED, EAGER = "compiled operator", "compiled by torch", "eager operators"
 
@@ -71,9 +73,31 @@ def composed(x: torch.Tensor, groups: int, size: int, alpha: float, beta: float,
     return (a * scale).to(x.dtype).view(batch, rows, columns, maps).permute(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=1)
-def _fused() -> Any:
-    return torch.compile(composed, dynamic=False)
+GRAPHS = 64  # of one norm: by shape, precision, and whether gradients are kept
+
+
+def _fused(*settings: float) -> Carrier:
+    """The norm fused by torch's compiler, a graph for each shape that it meets.
+
+    By itself the compiler keeps eight graphs of a function, and runs what comes after unfused: stages, their stopwatch,
+    tests and an epoch's last batch bring more.
+    """
+    torch._dynamo.config.recompile_limit = GRAPHS
+    groups, size, alpha, beta, k = settings
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return composed(x, int(groups), int(size), alpha, beta, k)
+
+    return torch.compile(norm, dynamic=False)
+
+
+def _applied(*settings: float) -> Carrier:
+    return lambda x: _Operator.apply(x, *settings)
+
+
+def _composed(*settings: float) -> Carrier:
+    groups, size, alpha, beta, k = settings
+    return lambda x: composed(x, int(groups), int(size), alpha, beta, k)
 
 
 class ResponseNorm(nn.Module):
@@ -82,9 +106,10 @@ class ResponseNorm(nn.Module):
     def __init__(self, layer: Norm, groups: int) -> None:
         super().__init__()
         scale = layer.scale
-        self.settings = (groups, scale.size, scale.sum_scale, scale.beta, scale.k)
-        self.carrier = {OPERATOR: lambda: _Operator.apply, FUSED: _fused, EAGER: lambda: composed}[implementation()]()
+        settings = (groups, scale.size, scale.sum_scale, scale.beta, scale.k)
+        self.kind = implementation()
+        self.carrier = {OPERATOR: _applied, FUSED: _fused, EAGER: _composed}[self.kind](*settings)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return self.carrier(x, *self.settings)
+            return self.carrier(x)

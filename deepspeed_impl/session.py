@@ -13,7 +13,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.pipe import LayerSpec, PipelineModule
 from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 
-from deepspeed_impl import placement
+from deepspeed_impl import placement, precision
 from deepspeed_impl.launch import meet
 from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
@@ -91,7 +91,7 @@ def open_session(
 ) -> Session:
     """Build this rank's part of the network a request asks for, with the weights of step 0."""
     request = check_request(request)
-    torch.set_float32_matmul_precision("highest")
+    arithmetic = precision.strict()
     experiment = open_experiment(request.case, request.data, request.seed)
     # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves that
     # build's lock behind, and every run after it waits for ever.
@@ -164,6 +164,7 @@ def open_session(
         threads=torch.get_num_threads(),
         plan_hash=experiment.plan_hash(),
         norm=implementation(),
+        arithmetic=arithmetic,
         parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
         result={"micro_batch": size, "stages": [part[0].name for part in stages]},
         **surroundings(PACKAGES),

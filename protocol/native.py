@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from protocol.files import digest_file, sync, write_text
 from protocol.record import processor_name
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
@@ -20,7 +21,7 @@ def compiler() -> str | None:
 
 
 def library(name: str, sources: Sequence[Path], framework: str, arguments: Sequence[str]) -> Path:
-    """Path of the library ``name``; built if these ``sources``, ``framework`` and processor have none yet.
+    """Path of the library ``name``; built if these ``sources``, ``framework`` and processor have none yet that is whole.
 
     ``sources``: headers among them are not compiled by themselves. ``framework``: its name and version. ``arguments``:
     what the compiler is told of it.
@@ -39,7 +40,7 @@ def library(name: str, sources: Sequence[Path], framework: str, arguments: Seque
     )
     key = hashlib.sha256("\0".join(known).encode()).hexdigest()[:16]
     built = Path(sys.prefix) / "lib" / f"alexnet_{name}-{key}.so"
-    if not built.exists():
+    if not is_whole(built):
         handle, draft = tempfile.mkstemp(dir=built.parent, suffix=".so")
         os.close(handle)
         try:
@@ -47,10 +48,27 @@ def library(name: str, sources: Sequence[Path], framework: str, arguments: Seque
             units = [str(source) for source in sources if source.suffix == ".cc"]
             command = [str(compiler()), *FLAGS, "-o", draft, *units, *arguments]
             subprocess.run(command, check=True, capture_output=True, text=True)
+            checksum_of(built).unlink(missing_ok=True)
+            sync(Path(draft))
+            digest = digest_file(Path(draft))
             os.replace(draft, built)
+            write_text(checksum_of(built), digest)
         finally:
             Path(draft).unlink(missing_ok=True)
     return built
+
+
+def checksum_of(built: Path) -> Path:
+    """Where a library's SHA-256 stands."""
+    return built.with_suffix(".sha256")
+
+
+def is_whole(built: Path) -> bool:
+    """Whether a library is there as it was built: one that was cut would end the process where it is loaded."""
+    try:
+        return digest_file(built) == checksum_of(built).read_text()
+    except (OSError, ValueError):
+        return False
 
 
 def _instructions() -> str:

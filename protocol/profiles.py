@@ -44,6 +44,7 @@ MORE_MOVES: tuple[tuple[Place, Place], ...] = (
     (("deepspeed", "single"), ("deepspeed", "columns=2,replicas=2")),
     (("gluon", "replicas"), ("deepspeed", "columns")),
     (("deepspeed", "stages"), ("gluon", "replicas")),
+    (("gluon", "single"), ("deepspeed", "replicas")),
 )
 
 

@@ -62,6 +62,7 @@ class Record(BaseModel):
     threads: int
     plan_hash: str
     norm: str = ""
+    arithmetic: str = Field(default="strict", description="whether float32 products may round their operands")
     parameters: dict[str, int] = Field(default_factory=dict, description="parameters by the device they live on")
     packages: dict[str, str] = Field(default_factory=dict)
     commit: str = ""

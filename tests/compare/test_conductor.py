@@ -47,7 +47,12 @@ def leave(job: Job, **changes: str) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "done"),
-    [({}, True), ({"status": "diverged"}, True), ({"status": "interrupted"}, False), ({"commit": "another"}, False)],
+    [
+        ({}, True),
+        ({"status": "diverged"}, True),
+        ({"status": "interrupted"}, False),
+        ({"commit": "another"}, False),
+    ],
 )
 def test_a_job_is_done_once_finished_by_this_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], done: bool

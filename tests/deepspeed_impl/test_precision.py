@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepspeed_impl import parity
+from deepspeed_impl import parity, precision
 from protocol.request import make_request
 from tests.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
 from tests.commands import environment
@@ -42,6 +42,32 @@ def test_onednn_is_asked_not_to_round_operands() -> None:
     assert os.environ["DNNL_DEFAULT_FPMATH_MODE"] == "STRICT"
 
 
+def test_nothing_rounds_operands_on_a_gpu_and_records_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's precision of products leaves cuDNN's convolutions in TF32: both switches are thrown, and each is seen."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("highest")
+    assert precision.description() == "convolutions may be TF32"
+    torch.set_float32_matmul_precision("high")
+    assert precision.description() == "products and convolutions may be TF32"
+    assert precision.strict() == "strict"
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here: python -m pytest this file on one")
+@pytest.mark.parametrize("operation", ["product", "convolution"])
+def test_the_error_on_a_gpu_is_that_of_float32(operation: str) -> None:
+    precision.strict()
+
+    def on_gpu(dtype: str) -> np.ndarray:
+        arrays = (LEFT, RIGHT) if operation == "product" else (IMAGES, KERNELS)
+        left, right = (value.cuda() for value in tensors(dtype, *arrays))
+        return (left @ right if operation == "product" else torch.nn.functional.conv2d(left, right)).cpu().numpy()
+
+    check_rounding(on_gpu)
+
+
 class Opened(Exception):
     """A session is about to be opened."""
 
@@ -51,7 +77,7 @@ def test_parity_asks_for_partial_sums_before_its_first_product(monkeypatch: pyte
         raise Opened(os.environ["MKL_CBWR"])
 
     monkeypatch.setenv("MKL_CBWR", "AUTO")
-    monkeypatch.setattr(parity, "oracle_of", lambda request: Path())
+    monkeypatch.setattr(parity, "oracle_of", lambda request, **_: Path())
     monkeypatch.setattr(parity, "open_session", opened)
     with pytest.raises(Opened, match="AUTO"):
         parity.parity(make_request("deepspeed", "tiny", readings="imposed,free"))

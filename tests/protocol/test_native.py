@@ -48,3 +48,20 @@ def test_several_sources_make_one_library_and_each_of_them_counts(source: Path) 
         header.write_text(f"int half(); constexpr int ALL = {whole};")
         made[whole] = native.library("answer", (source, half, header), "a 1", ())
     assert {whole: ctypes.CDLL(str(path)).answer() for whole, path in made.items()} == {"42": 42, "44": 44}
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit", "no checksum"])
+def test_a_damaged_library_is_built_anew(source: Path, damage: str) -> None:
+    """Loaded, one that was cut ends the process by a signal, without a word."""
+    built = native.library("answer", (source,), "a 1", ("-DANSWER=42",))
+    whole = built.read_bytes()
+    if damage == "no checksum":
+        native.checksum_of(built).unlink()
+    else:
+        bit = bytearray(whole)
+        bit[len(bit) // 2] ^= 1
+        built.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "one bit": bytes(bit)}[damage])
+        assert not native.is_whole(built)
+    assert native.library("answer", (source,), "a 1", ("-DANSWER=42",)) == built
+    assert native.is_whole(built)
+    assert ctypes.CDLL(str(built)).answer() == 42

@@ -21,7 +21,7 @@ def compiler() -> str | None:
 
 
 def library(name: str, sources: Sequence[Path], framework: str, arguments: Sequence[str]) -> Path:
-    """Path of the library ``name``; built if these ``sources``, ``framework`` and processor have none yet that is whole.
+    """Path of the library ``name``; built if these ``sources``, ``framework`` and processor have no whole one yet.
 
     ``sources``: headers among them are not compiled by themselves. ``framework``: its name and version. ``arguments``:
     what the compiler is told of it.

@@ -159,7 +159,7 @@ def tests(session: nox.Session) -> None:
         first.append(("env-compare", "-m", "pytest", "tests/together", *session.posargs))
         second += [
             ("env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs),
-            ("env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4"),
+            ("env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4", "--no-small"),
         ]
     else:
         session.log(MXNET_SENTENCE)

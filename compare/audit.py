@@ -29,6 +29,7 @@ def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
         "scaling": scaling.rows(runs),
         "stages": stages.rows(runs),
         "power": power.read(mistakes).to_dict("records"),
+        "sensitivity": power.read(mistakes, "sensitivity").to_dict("records"),
         "presets": presets.differences(),
         "signal": presets.signal(runs),
         "first_steps": presets.curves(runs),

@@ -9,10 +9,12 @@ of the known readings and variants has it. Equal words are kept, others broken; 
 
 from collections import Counter
 from dataclasses import dataclass, fields
+from math import prod
 
 from compare.facts import FACTS, Words, table_words
 from compare.shown import shown
 from paper.architecture import network
+from paper.cost import parameters
 from paper.recipe import PRESETS
 from protocol.lint import LintRecord
 
@@ -74,7 +76,9 @@ def judge(record: LintRecord) -> list[Finding]:
         paper, words = known[PAPER][fact], found.get(fact, "")
         note = EQUIVALENT.get((fact, words), "") if words != paper else ""
         verdict = NOT_SEEN if not words else KEPT if words == paper or note else BROKEN
-        if verdict == BROKEN:
+        if fact == "parameters" and verdict == KEPT and found.get("classes") != known[PAPER]["classes"]:
+            note = f"the paper's network with {found['classes']} classes"
+        if verdict == BROKEN and fact != "classes":
             alike = [name for name, other in known.items() if other.get(fact) == words]
             note = f"as in {', '.join(alike)}" if alike else ""
         findings.append(Finding(fact, section, paper, words, verdict, note))
@@ -99,15 +103,23 @@ def summary(record: LintRecord, findings: list[Finding]) -> str:
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (KEPT, BROKEN, NOT_SEEN))
     alike = likeness(record)
     apart = f"but for {', '.join(alike.differences)}" if alike.differences else "in all that was seen"
-    return f"{record.subject}, of {len(findings)} facts: {told}. It is {alike.name} {apart}."
+    seen = f"measured on images of {record.edge} x {record.edge}"
+    return f"{record.subject}, {seen}, of {len(findings)} facts: {told}. It is {alike.name} {apart}."
 
 
 def known_words(found: Words) -> dict[str, Words]:
-    """The words of each known network, with as many classes as were found: those come with the data."""
+    """The words of each known network, with as many classes as were found: those come with the data.
+
+    Their number need not be one that columns can share.
+    """
     count = found.get("classes", "")
     classes = int(count) if count.isdecimal() else CLASSES
     known = {}
     for name, (variant, preset) in KNOWN.items():
-        known[name] = table_words(network(variant, PRESETS[preset], classes=classes), PRESETS[preset])
-    known[PAPER]["classes"] = str(CLASSES)
+        table = network(variant, PRESETS[preset], classes=CLASSES)
+        (last,) = list(table.weighted())[-1:]
+        each = 1 + prod(last.weight_shape[1:])  # parameters of a class
+        words = table_words(table, PRESETS[preset])
+        words["parameters"] = f"{parameters(table) + (classes - CLASSES) * each:,}"
+        known[name] = words | {"classes": str(CLASSES if name == PAPER else classes)}
     return known

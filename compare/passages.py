@@ -68,10 +68,14 @@ def pools(response: Response) -> bool:
 
 
 def takes_largest(response: Response) -> bool | None:
-    """Whether pooling keeps the largest of a window, to which a smaller value adds nothing; None if none was asked."""
-    if response.places is None:
+    """Whether pooling keeps the largest of a window, to which another value adds nothing; None if none was asked.
+
+    Which of two values is the larger one a norm before the pooling may turn about, so each was asked alone, too.
+    """
+    places = response.places
+    if places is None:
         return None
-    return response.places.beside <= response.places.dim * (1 + CLOSE)
+    return places.beside <= max(places.dim, places.half) * (1 + CLOSE)
 
 
 def alone(neighbours: Iterable[tuple[int, float]]) -> float:
@@ -85,12 +89,26 @@ def nonlinearity(response: Response) -> str:
     if any(arrives <= 0 for arrives in positive.values()):
         return "another"
     if not any(negative.values()):
-        return "ReLU"
+        cap = cut_off(response)
+        return "ReLU" if cap is None else f"ReLU up to {cap:g}"
     if all(close(arrives, -positive[-value]) for value, arrives in negative.items()):
         saturated = positive[max(positive)]
         bends = all(close(arrives, saturated * tanh(value)) for value, arrives in positive.items())
         return "tanh" if bends else "none"
     return "another"
+
+
+def cut_off(response: Response) -> float | None:
+    """The value that positive inputs never get beyond, up to which they pass in proportion; None where there is none.
+
+    A norm bends them long before they would get there.
+    """
+    points = sorted((value, arrives) for value, arrives in response.curve if value > 0)
+    (least, first), (_, cap) = points[0], points[-1]
+    slope = first / least
+    if all(close(arrives, min(slope * value, cap)) for value, arrives in points) and cap < slope * points[-1][0] / 2:
+        return cap
+    return None
 
 
 def window_of(neighbours: Iterable[tuple[int, float]]) -> int:
@@ -99,6 +117,14 @@ def window_of(neighbours: Iterable[tuple[int, float]]) -> int:
     left = max((-step for step in read if step < 0 and not close(read[step], read[0])), default=0)
     right = max((step for step in read if step > 0 and not close(read[step], read[0])), default=0)
     return 1 + left + right
+
+
+def window_words(neighbours: Iterable[tuple[int, float]]) -> str:
+    """The window in words: neighbours farther off than those that were asked may count as well."""
+    read = dict(neighbours)
+    reach = window_of(read.items())
+    farthest = [step for step in (min(read), max(read)) if step and not close(read[step], read[0])]
+    return f"{reach} or more" if len(farthest) == 2 else str(reach)
 
 
 @dataclass(frozen=True)
@@ -150,7 +176,7 @@ def norm_follows_relu(response: Response) -> bool:
 def norm_precedes_pooling(response: Response) -> bool | None:
     """Whether a neighbour elsewhere in the window leaves a value alone; None where no neighbour counts."""
     places = response.places
-    if places is None or close(places.same, places.lone):
+    if places is None or close(places.same, places.lone) or places.same == 0:
         return None
     return close(places.other, places.lone)
 
@@ -159,19 +185,21 @@ def norms_within_map(response: Response) -> bool | None:
     """Whether a smaller value beside another in its map scales it; None where pooling would hide that."""
     if response.places is None or (pools(response) and not takes_largest(response)):
         return None
-    return not close(response.places.beside, response.places.dim)
+    return not close(response.places.beside, max(response.places.dim, response.places.half))
 
 
 def dropout(response: Response) -> tuple[float, str] | None:
     """The share that is lost, and how the mean is kept; None where nothing is lost."""
     lost = response.lost
-    # What is lost whole is no dropout: batch normalisation takes the mean away, which here is all there is.
     if not NOTHING < lost < 1 - NOTHING:
         return None
     if not steady(response):
         return lost, "on at test too"
     untouched = tanh(1) if nonlinearity(response) == "tanh" else 1.0
-    ratio = response.tested / response.survivors if response.survivors else 0.0
+    if not response.survivors:
+        # Batch normalisation took away all that the stimulus was.
+        return lost, ""
+    ratio = response.tested / response.survivors
     # A share of masks is known to about a percent.
     if abs(ratio - (1 - lost)) < 0.03:
         return lost, "scaled at test" if close(response.survivors, untouched, 0.02) else "scaled in training"

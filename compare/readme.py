@@ -30,7 +30,7 @@ def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
             raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
     found = {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
     # "none" is a mistake's name there.
-    return found | {"power": power.read(audit)}
+    return found | {name: power.read(audit, name) for name in ("power", "sensitivity")}
 
 
 def block(audit: Path) -> str:

@@ -37,8 +37,9 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
         store.mkdir(parents=True)
         shutil.copyfile(data / "photos-small" / "store.json", store / "store.json")
         (draft / "power").mkdir()
-        if (mistakes / "power.csv").is_file():
-            shutil.copyfile(mistakes / "power.csv", draft / "power" / "power.csv")
+        for name in ("power.csv", "sensitivity.csv"):
+            if (mistakes / name).is_file():
+                shutil.copyfile(mistakes / name, draft / "power" / name)
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
         # What other machines did stays.

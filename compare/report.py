@@ -153,6 +153,7 @@ def write(
         "ladder": worst_by_rung(tables["parity"]),
         "power_sentence": power.sentence(tables["power"]),
         "mistakes": power.by_mistake(tables["power"]),
+        "dials": power.by_dial(tables["sensitivity"]),
         "presets": tables["presets"].to_dict("records"),
         "preset_sentences": presets.sentences(tables["signal"], tables["first_steps"]),
         "facts": facts(tables),

@@ -92,7 +92,7 @@ def _after(found: list[LintedLayer]) -> Words:
         "nonlinearity": said(found, _nonlinearity),
         "norm and ReLU": said(normed, _norm_and_relu),
         "norm and pooling": said(normed, _norm_and_pooling),
-        "norm's window": said(normed, lambda response: str(passages.window_of(response.neighbours))),
+        "norm's window": said(normed, lambda response: passages.window_words(response.neighbours)),
         "norm's alpha": said(normed, lambda response: _constant(response, "alpha", 2)),
         "norm's beta": said(normed, lambda response: _constant(response, "beta", 3)),
         "norm's k": said(normed, lambda response: _constant(response, "k", 3)),
@@ -142,6 +142,8 @@ def _norm_maps(response: Response) -> str | None:
 
 def _pool_windows(response: Response) -> str:
     found = passages.pooling(response)
+    if found and max(last for _, _, last in response.reach) == 0:
+        return f"{found.size}, a single window"  # which shows no stride
     return pool_windows(found.size, found.stride, found.pad) if found else "uneven"
 
 
@@ -166,4 +168,4 @@ def _share(response: Response) -> str | None:
 
 def _scale(response: Response) -> str | None:
     found = passages.dropout(response)
-    return found[1] if found else None
+    return found[1] or None if found else None

@@ -19,7 +19,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "variant evidence",
         "scaling": "backend placement devices batch precision images_per_second days days_low days_high source card "
         "variant threads evidence",
-        "power": "mistake backend found rung named seed expected as_expected",
+        "power": "mistake kind backend size share found rung named seed expected as_expected",
+        "sensitivity": "mistake backend smallest_found tolerances rung quantity largest_missed",
         "presets": "fact paper chm-145 caffe notes",
         "signal": "preset deviations variant backend placement precision share evidence",
         "first_steps": "preset backend placement step loss",

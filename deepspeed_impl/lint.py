@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepspeed_impl.precision import strict
+from protocol.errors import Misuse
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
 from protocol.observation import Traced, observe
@@ -62,7 +64,19 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = self._call(func, args)
-        return func(*args, **(kwargs or {})) if call is None else self.meet(call)
+        if call is not None:
+            return self.meet(call)
+        if func is aten.bmm.default and args[0].shape[0] == 1:
+            # What einsum makes of a product with weights, on either side of it.
+            left, right = (value[0] for value in args)
+            if self._owns(right):
+                return self.meet(Call(aten.mm.default, (left, right), 0, right.t(), None))[None]
+            if self._owns(left):
+                return self.meet(Call(aten.mm.default, (right.t(), left.t()), 0, left, None)).t()[None]
+        return func(*args, **(kwargs or {}))
+
+    def _owns(self, value: torch.Tensor) -> bool:
+        return value.untyped_storage().data_ptr() in self.owned
 
     def _call(self, func: Any, args: Any) -> Call | None:
         if func is aten.convolution.default:
@@ -73,7 +87,7 @@ class Watch(TorchDispatchMode):
             call = Call(func, args, 0, args[1].t(), None)
         else:
             return None
-        return call if call.weight.untyped_storage().data_ptr() in self.owned else None
+        return call if self._owns(call.weight) else None
 
 
 class Arrived(BaseException):
@@ -86,7 +100,12 @@ class Subject:
     initialised = True
 
     def __init__(self, spec: str) -> None:
-        self.module = call_factory(spec, nn.Module, "a torch module").cpu().float()
+        module = call_factory(spec, nn.Module, "a torch module")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Misuse(
+                f"{spec} is TorchScript, whose operations cannot be watched: name what makes the module itself"
+            )
+        self.module = module.cpu().float()
         self.calls: list[Call] = []
         self.shapes: list[torch.Size] = []
 
@@ -102,6 +121,10 @@ class Subject:
             self.shapes.append(output.shape[1:])
             return output
 
+        if any(isinstance(value, UninitializedParameter) for value in self.module.parameters()):
+            # Lazy layers take their shapes from the first image, before they have weights that could be watched.
+            with torch.no_grad():
+                self.module.eval()(torch.from_numpy(image))
         output = self._run(image, meet, training=False)
         if not isinstance(output, torch.Tensor):
             raise TypeError(f"it gives a {type(output).__name__} rather than one tensor")
@@ -111,6 +134,7 @@ class Subject:
                 None if call.bias is None else call.bias.detach().numpy(),
                 tuple(call.input.shape[1:]),
                 tuple(shape),
+                len(call.input),
             )
             for call, shape in zip(self.calls, self.shapes, strict=True)
         ]

@@ -96,7 +96,7 @@ def observe(session: Session, reading: Reading) -> Arrays:
     seen |= {f"momentum.{name}": value for name, value in momentum.items()}
     for views in () if reading.imposed else (1, 10):
         found = seen[f"test.{views}"] = probabilities(session, ten=views == 10)
-        seen |= evaluation.reported(found, experiment.testing.labels, views)
+        seen |= evaluation.reported(found, experiment.testing.labels[: len(found)], views)
     return seen
 
 

@@ -9,12 +9,14 @@ activation counts as what follows, and no name is read.
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
+from protocol.errors import Misuse
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
 from protocol.observation import Traced, observe
@@ -40,6 +42,12 @@ class Call:
     weight: mx.nd.NDArray  # (maps, depth, rows, columns) or (units, inputs)
     bias: mx.nd.NDArray | None
     settings: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """How many rows a product takes; MXNet's flattens what it is given, unless told not to."""
+        shape = self.input.shape
+        return prod(shape[:-1]) if self.settings.get("flatten") is False else shape[0]
 
     def on(self, value: mx.nd.NDArray) -> mx.nd.NDArray:
         """What the operation gives for another input."""
@@ -77,6 +85,10 @@ class Subject:
 
     def __init__(self, spec: str) -> None:
         self.block = call_factory(spec, gluon.Block, "a Gluon block")
+        if isinstance(self.block, gluon.SymbolBlock):
+            raise Misuse(
+                f"{spec} is a SymbolBlock, a compiled graph that cannot be watched: name what makes its blocks"
+            )
         # A block compiled into a graph calls no operator that could be seen.
         self.block.hybridize(False)
         # What has neither an array nor a shape to wait for was never initialised.
@@ -107,6 +119,7 @@ class Subject:
                 None if call.bias is None else call.bias.asnumpy(),
                 call.input.shape[1:],
                 shape,
+                call.rows,
             )
             for call, shape in zip(self.calls, self.shapes, strict=True)
         ]

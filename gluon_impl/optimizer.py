@@ -89,6 +89,8 @@ class Optimizer:
         }
         for trainer in self.trainers:
             for index, parameter in enumerate(trainer._params):
+                if parameter.name not in parts:
+                    continue  # the window of a norm of composed operators, which is not learned
                 velocity = parts[parameter.name].reshape(parameter.shape)
                 for updater, context in zip(trainer._updaters, parameter.list_ctx(), strict=True):
                     updater.states[index] = mx.nd.array(velocity, ctx=context, dtype=self.network.dtype)

@@ -79,7 +79,7 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
     seen |= {f"momentum.{name}": value for name, value in momentum.items()}
     for views in () if reading.imposed else (1, 10):
         found = seen[f"test.{views}"] = probabilities(experiment, network, ten=views == 10)
-        seen |= evaluation.reported(found, experiment.testing.labels, views)
+        seen |= evaluation.reported(found, experiment.testing.labels[: len(found)], views)
     return seen
 
 

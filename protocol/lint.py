@@ -73,13 +73,14 @@ class Places(_Strict):
     """What arrives of a map that is 0 but at one place (``lone``), and with something else beside it.
 
     ``same``: the next map has the same value at the same place; ``other``: at another place of the same pooling
-    window. ``dim`` has a smaller value, and ``beside`` half of that next to it within the map.
+    window. ``dim`` has a smaller value, ``half`` half of that at the next place, and ``beside`` both.
     """
 
     lone: float
     same: float
     other: float
     dim: float
+    half: float
     beside: float
 
 
@@ -89,8 +90,9 @@ class Response(_Strict):
     ``curve``: (value everywhere in the map, what arrives). ``neighbours``, ``boundary``: (distance, what arrives when
     the map that far away has the same value), for a map within the first half of the maps, and for its last; distance
     0 is the map alone. ``opposed``: the next map has minus the value. ``reach``: rows that respond to a row.
-    ``lost``, ``survivors``: the share of zeros in training when the source gives 1 everywhere, and the mean of the
-    rest; ``tested``, ``lost_tested``: the mean and the share of zeros at test.
+    ``lost``: of what arrives in training now and then, the share that does not, when the same is given again; so
+    ``lost_tested`` at test. ``survivors``, ``tested``: the mean of what arrives, zeros left out, in training and at
+    test, when the source gives 1 everywhere.
     """
 
     curve: list[tuple[float, float]]

@@ -30,6 +30,7 @@ DIM = 100.0  # where each of them still grows with its input
 FARTHEST = 6  # neighbours asked, on each side
 ACROSS = 4  # neighbours asked beyond the middle of the maps
 AT_ONCE = 16  # stimuli in a batch
+AGAIN = 8  # times the same is given, to see what is dropped by chance
 SAMPLES = 8  # images in training: enough for a share of zeros to within a percent
 FIRST_ROWS = next(iter(network("two_column", PRESETS["paper"]))).shape_out[1]
 
@@ -45,6 +46,7 @@ class Traced:
     bias: np.ndarray | None
     shape_in: Shape
     shape_out: Shape
+    rows: int = 1  # that it was given for one image
 
 
 class Subject(Protocol):
@@ -83,6 +85,12 @@ def observe(request: LintRequest, backend: str, packages: Iterable[str], make: C
     edge, subject, traced = _first_taken(request, make)
     if not traced:
         raise Misuse(f"{request.spec} carries out no convolution and no matrix product with weights of its own")
+    for number, operation in enumerate(traced):
+        if operation.rows != 1:
+            raise Misuse(
+                f"{request.spec}: its operation {number} takes {operation.rows} rows for one image, as a product along "
+                "the maps does, which is no layer that could be told from others"
+            )
     prober = Prober(subject, traced, edge)
     seen = sum(operation.weight.size + (0 if operation.bias is None else operation.bias.size) for operation in traced)
     total = subject.parameters()
@@ -269,11 +277,13 @@ class Prober:
         across = [step for step in range(ACROSS + 1) if last + step < maps]
         stimuli: list[list[Paint]] = [[(asked, None, value)] for value in CURVE]
         stimuli += [[(asked + step, None, LEVEL), (asked, None, LEVEL)] for step in near]
-        stimuli.append([(asked, None, LEVEL), (asked + 1, None, -LEVEL)])
+        next_to = [(asked + 1, None, -LEVEL)] if asked + 1 < maps else []
+        stimuli.append([(asked, None, LEVEL), *next_to])
         read = [_middle(arrived) for arrived in self._read(passage, asked, stimuli)]
         over: list[list[Paint]] = [[(last + step, None, LEVEL), (last, None, LEVEL)] for step in across]
         boundary = [_middle(arrived) for arrived in self._read(passage, last, over)]
         tested = self._maps(passage, self._ones(passage)).astype(np.float64)
+        kept = tested[tested != 0]
         return Response(
             curve=list(zip(CURVE, read[: len(CURVE)], strict=True)),
             neighbours=list(zip(near, read[len(CURVE) : -1], strict=True)),
@@ -283,9 +293,27 @@ class Prober:
             places=self._places(passage, asked),
             lost=0.0,
             survivors=0.0,
-            tested=float(tested.mean()),
-            lost_tested=float((tested == 0).mean()),
+            # Of what is dropped at test too, those that are left say nothing of its scale.
+            tested=float(kept.mean()) if kept.size else 0.0,
+            lost_tested=self._lost(passage, training=False),
         )
+
+    def _lost(self, passage: Passage, *, training: bool) -> float:
+        """Of the places where something arrives now and then, the share where nothing does, given the same again.
+
+        What a ReLU cuts off, or a normalisation takes away, never arrives, and is not counted; a constant stimulus
+        would be taken away whole.
+        """
+        shape = self._shape(passage.source)
+        given = np.stack([1 + np.arange(prod(shape)) * step % 89 / 89 for step in (3, 5)])
+        values = given.reshape(2, *shape).astype(np.float32)
+        taken = [self._maps(passage, values, training=training) for _ in range(2)]
+        if np.array_equal(taken[0], taken[1]):
+            return 0.0  # nothing happens by chance
+        taken += [self._maps(passage, values, training=training) for _ in range(AGAIN - 2)]
+        arrives = np.stack(taken) != 0
+        ever = arrives.any(axis=0)
+        return 1 - float(arrives[:, ever].mean()) if ever.any() else 0.0
 
     def _ones(self, passage: Passage) -> np.ndarray:
         return np.ones((SAMPLES, *self._shape(passage.source)), np.float32)
@@ -294,16 +322,16 @@ class Prober:
         """The passage with what training loses in it."""
         if passage.response is None:
             return passage
+        lost = self._lost(passage, training=True)
         trained = self._maps(passage, self._ones(passage), training=True).astype(np.float64)
         kept = trained[trained != 0]
-        lost = 1 - kept.size / trained.size
         survivors = float(kept.mean()) if kept.size else 0.0
         response = passage.response.model_copy(update={"lost": lost, "survivors": survivors})
         return passage.model_copy(update={"response": response})
 
     def _places(self, passage: Passage, asked: int) -> Places | None:
         shape = self._shape(passage.source)
-        if len(shape) == 1 or min(shape[1:]) < 2:
+        if len(shape) == 1 or min(shape[1:]) < 2 or shape[0] < 2:
             return None
         # A multiple of 6 starts a window of any usual stride, so the corner shares one with the place after it.
         corner = (6 * (shape[1] // 12), 6 * (shape[2] // 12))
@@ -314,13 +342,14 @@ class Prober:
             [*one, (asked + 1, here, LEVEL)],
             [*one, (asked + 1, corner, LEVEL)],
             [(asked, here, DIM)],
+            [(asked, left, DIM / 2)],
             [(asked, here, DIM), (asked, left, DIM / 2)],
         ]
         read = self._read(passage, asked, stimuli)
-        lone, same, other, dim, beside = (float(arrived.ravel()[np.abs(arrived).argmax()]) for arrived in read)
+        lone, same, other, dim, half, beside = (float(arrived.ravel()[np.abs(arrived).argmax()]) for arrived in read)
         # Where windows overlap, some hold the place alone: those that hold both tell.
         other = min((float(value) for value in read[2].ravel() if value), key=abs, default=other)
-        return Places(lone=lone, same=same, other=other, dim=dim, beside=beside)
+        return Places(lone=lone, same=same, other=other, dim=dim, half=half, beside=beside)
 
     def _reach(self, passage: Passage) -> Reach:
         """Rows that respond to each row of the source, each asked in a map of its own, several at once."""

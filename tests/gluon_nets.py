@@ -137,3 +137,9 @@ def digits() -> gluon.Block:
     net = nn.Conv2D(6, 5, in_channels=1)
     net.initialize()
     return net
+
+
+def symbolic() -> gluon.Block:
+    """A graph without the blocks that it was made from."""
+    x = mx.sym.var("data")
+    return gluon.SymbolBlock(mx.sym.Convolution(x, kernel=(5, 5), num_filter=6, name="conv"), x)

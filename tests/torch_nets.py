@@ -66,6 +66,7 @@ def stock(
     ones: str = "24567",
     deviation: float = 0.01,
     ending: tuple[nn.Module, ...] = (),
+    classes: int = 1000,
 ) -> nn.Sequential:
     """The paper's network from torch's own layers, each of its facts open to change.
 
@@ -83,7 +84,7 @@ def stock(
             layers += [made()] if made else []
         layers += [nn.Dropout(rate)] if str(number) in drops else []
     layers.append(nn.Flatten())
-    for number, inputs, units in ((6, 9216, 4096), (7, 4096, 4096), (8, 4096, 1000)):
+    for number, inputs, units in ((6, 9216, 4096), (7, 4096, 4096), (8, 4096, classes)):
         layers.append(nn.utils.skip_init(nn.Linear, inputs, units))
         layers += [activation()] if number < 8 else []
         layers += [nn.Dropout(rate)] if str(number) in drops else []
@@ -123,7 +124,80 @@ deviant = SimpleNamespace(
     ones_everywhere=partial(plain, ones="12345678"),
     wide=partial(plain, deviation=0.02),
     softmax_inside=partial(plain, ending=(nn.Softmax(1),)),
+    # The norm of all maps, as it comes out when the number of maps is taken for its window.
+    size_is_maps=partial(stock, norm=lambda: nn.LocalResponseNorm(96, 1e-4, 0.75, 2.0)),
+    strong_norm=partial(stock, norm=partial(ColumnNorm, alpha=5e-3)),
+    up_to_six=partial(plain, activation=nn.ReLU6),
+    five_classes=partial(plain, classes=5),
 )
+
+
+def normalised() -> nn.Module:
+    """A batch normalisation after every layer but the last, which takes a constant stimulus away whole."""
+    found: list[nn.Module] = []
+    for layer in plain():
+        found.append(layer)
+        if isinstance(layer, nn.Conv2d):
+            found.append(nn.BatchNorm2d(layer.out_channels))
+        elif isinstance(layer, nn.Linear) and layer.out_features != 1000:
+            found.append(nn.BatchNorm1d(layer.out_features))
+    return nn.Sequential(*found)
+
+
+def lazy() -> nn.Module:
+    """Layers that take their shapes from the first image, as d2l.ai's AlexNet has them."""
+    return nn.Sequential(
+        nn.LazyConv2d(96, 11, 4, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.LazyConv2d(256, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        nn.LazyLinear(64),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.LazyLinear(10),
+    )
+
+
+class AlongMaps(nn.Module):
+    """A product at each place of the maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.product, self.last = nn.Conv2d(3, 8, 11, 4), nn.Linear(8, 8), nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(x).permute(0, 2, 3, 1)
+        return self.last(self.product(maps.reshape(-1, 8)).view(maps.shape).mean((1, 2)))
+
+
+def one_map() -> nn.Module:
+    """A layer of a single map."""
+    return nn.Sequential(nn.Conv2d(3, 1, 11, 4), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Flatten(), nn.LazyLinear(10))
+
+
+class Einsum(nn.Module):
+    """Products with weights written as sums over indices, the weights on either side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 11, 8)
+        self.six, self.seven = nn.Parameter(torch.randn(32, 8) * 0.1), nn.Parameter(torch.randn(10, 32) * 0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = torch.relu(self.conv(x)).amax((2, 3))
+        return torch.einsum("oi,ni->no", self.seven, torch.relu(torch.einsum("ni,oi->no", pooled, self.six)))
+
+
+def single_window() -> nn.Module:
+    """Pooling over all places, whose stride shows nowhere."""
+    return nn.Sequential(nn.Conv2d(3, 8, 11, 40), nn.ReLU(), nn.MaxPool2d(6, 3), nn.Flatten(), nn.LazyLinear(10))
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(nn.Conv2d(3, 6, 5))
 
 
 def batch_norm() -> nn.Module:

@@ -30,7 +30,7 @@ class OracleSubject:
     initialised = True
 
     def __init__(self, table: Network, preset: Preset) -> None:
-        self.table = table
+        self.table, self.generator = table, np.random.default_rng(5)
         self.weighted = list(table.weighted())
         self.pass_ = Pass(self._weights(preset))
 
@@ -90,7 +90,7 @@ class OracleSubject:
             return carry_out(layer, value, self.pass_)[0]
         if not training:
             return value if layer.inverted else value / 2
-        kept = np.random.default_rng(5).random(value.shape) < 0.5
+        kept = self.generator.random(value.shape) < 0.5
         return value * kept * (2 if layer.inverted else 1)
 
     def apply(self, index: int, value: np.ndarray) -> np.ndarray:
@@ -219,7 +219,7 @@ def response(**changes: object) -> Response:
         "boundary": [(step, LEVEL) for step in range(5)],
         "opposed": LEVEL,
         "reach": [(row, row, row) for row in range(13)],
-        "places": Places(lone=LEVEL, same=LEVEL, other=LEVEL, dim=100, beside=100),
+        "places": Places(lone=LEVEL, same=LEVEL, other=LEVEL, dim=100, half=50, beside=100),
         "lost": 0.0,
         "survivors": 1.0,
         "tested": 1.0,
@@ -234,6 +234,7 @@ def response(**changes: object) -> Response:
         ("none", lambda a: a),
         ("ReLU", lambda a: max(a, 0.0)),
         ("tanh", tanh),
+        ("ReLU up to 6", lambda a: min(max(a, 0.0), 6.0)),
         ("another", lambda a: a if a > 0 else a / 100),
         ("another", lambda a: 1 / (1 + np.exp(-np.clip(a, -50, 50)))),
     ],
@@ -241,6 +242,45 @@ def response(**changes: object) -> Response:
 def test_a_nonlinearity_is_told_by_its_values(name: str, function: object) -> None:
     curve = [(value, float(function(value))) for value in CURVE]  # type: ignore[operator]
     assert passages.nonlinearity(response(curve=curve)) == name
+
+
+@pytest.mark.parametrize(
+    ("dim", "half", "beside", "largest"),
+    [
+        (100, 50, 100, True),
+        # A strong norm before the pooling turns about which of the two is larger.
+        (15.5, 16.2, 16.2, True),
+        (11.1, 5.6, 16.7, False),
+        # A norm within the map takes something off both.
+        (50.8, 28.5, 49.7, True),
+    ],
+)
+def test_pooling_takes_the_larger_of_what_two_places_give_alone(
+    dim: float, half: float, beside: float, largest: bool
+) -> None:
+    places = Places(lone=LEVEL, same=LEVEL, other=LEVEL, dim=dim, half=half, beside=beside)
+    assert passages.takes_largest(response(places=places)) is largest
+
+
+def test_a_window_that_reaches_as_far_as_was_asked_may_reach_farther() -> None:
+    everything = [(step, LEVEL if step == 0 else LEVEL / 2) for step in range(-6, 7)]
+    assert passages.window_words(everything) == "13 or more"
+    near = [(step, LEVEL / 2 if 0 < abs(step) <= 2 else LEVEL) for step in range(-6, 7)]
+    assert passages.window_words(near) == "5"
+
+
+@pytest.mark.parametrize("classes", [5, 7, 10, 1001])
+def test_any_number_of_classes_can_be_judged(paper: LintRecord, classes: int) -> None:
+    """Also one that two columns could not share."""
+    *others, last = paper.operations
+    fewer = last.model_copy(update={"weight": [classes, 4096], "shape_out": [classes]})
+    total = 60_965_224 + (classes - 1000) * 4097
+    record = paper.model_copy(update={"operations": [*others, fewer], "parameters": total})
+    found = {finding.fact: finding for finding in judge(record)}
+    assert {fact for fact, finding in found.items() if finding.verdict == BROKEN} == {"classes"}
+    assert found["classes"].note == ""
+    assert found["parameters"].note == f"the paper's network with {classes} classes"
+    assert "images of 227 x 227" in summary(record, list(found.values()))
 
 
 @pytest.mark.parametrize("alpha", [1e-4, 2e-5, 5e-4, 4e-6])

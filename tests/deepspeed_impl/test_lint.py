@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from compare.lint import KEPT, judge
+from compare.lint import KEPT, NOT_SEEN, judge
 from deepspeed_impl.lint import lint
 from protocol.lint import LintRequest
 from tests.commands import DEEPSPEED
 from tests.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
+from tests.refusals import refused
 
 NO_NORM = {"norm after": "none"}
 KNOWN = {
@@ -39,6 +40,10 @@ DEVIANTS = {
     "ones_everywhere": NO_NORM | {"biases": "1 1 1 1 1 1 1 1"},
     "wide": NO_NORM | {"deviations": "0.02"},
     "softmax_inside": NO_NORM,
+    "size_is_maps": {"norm's window": "13 or more", "norm's maps": "all", "norm's alpha": "1e-06"},
+    "strong_norm": {"norm's alpha": "0.001"},
+    "up_to_six": NO_NORM | {"nonlinearity": "ReLU up to 6"},
+    "five_classes": NO_NORM | {"classes": "5"},
 }
 
 
@@ -76,3 +81,39 @@ class TestLint(LintTests):
         (output,) = (finding for finding in judge(record) if finding.fact == "output")
         assert (output.found, output.verdict) == ("probabilities", KEPT)
         assert "softmax is inside" in output.note
+
+    def test_batch_normalisation_everywhere_hides_no_dropout(self, tmp_path: Path) -> None:
+        found = {finding.fact: finding for finding in judge(self.measured("normalised", tmp_path))}
+        assert (found["dropout after"].found, found["dropout after"].verdict) == ("fc6 fc7", KEPT)
+        assert (found["dropout's share"].found, found["dropout's share"].verdict) == ("0.5", KEPT)
+        # Its scale cannot be told from the normalisation's own.
+        assert found["dropout's scale"].verdict == NOT_SEEN
+
+    def test_lazy_layers_take_their_shapes_first(self, tmp_path: Path) -> None:
+        found = {finding.fact: finding.found for finding in judge(self.measured("lazy", tmp_path))}
+        assert (found["maps"], found["units"], found["classes"]) == ("96 256", "64", "10")
+        assert found["dropout after"] == "fc3"
+
+    def test_a_product_at_each_place_is_refused_with_a_sentence(self, tmp_path: Path) -> None:
+        with refused("operation 1", "rows for one image"):
+            self.measured("AlongMaps", tmp_path)
+
+    def test_a_layer_of_one_map_is_measured(self, tmp_path: Path) -> None:
+        found = {finding.fact: finding.found for finding in judge(self.measured("one_map", tmp_path))}
+        assert (found["maps"], found["nonlinearity"]) == ("1", "ReLU")
+        assert found["pooling's windows"] == "3 every 2"
+
+    def test_products_written_as_sums_are_seen(self, tmp_path: Path) -> None:
+        record = self.measured("Einsum", tmp_path)
+        assert [operation.weight for operation in record.operations] == [[8, 3, 11, 11], [32, 8], [10, 32]]
+        assert record.unseen == 0
+        found = {finding.fact: finding.found for finding in judge(record)}
+        assert (found["units"], found["classes"]) == ("32", "10")
+
+    def test_a_single_window_shows_no_stride(self, tmp_path: Path) -> None:
+        found = {finding.fact: finding.found for finding in judge(self.measured("single_window", tmp_path))}
+        assert found["pooling's windows"] == "6, a single window"
+
+    def test_torchscript_is_refused_by_its_name(self, tmp_path: Path) -> None:
+        with refused("scripted", "TorchScript"):
+            self.measured("scripted", tmp_path)

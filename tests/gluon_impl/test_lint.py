@@ -9,6 +9,7 @@ from gluon_impl.lint import lint
 from protocol.lint import LintRequest
 from tests.commands import GLUON
 from tests.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
+from tests.refusals import refused
 
 KNOWN = {
     "zoo": (OWT, "owt"),
@@ -45,3 +46,7 @@ class TestLint(LintTests):
         assert broken["padding"] == "1 2 1 1 1"
         assert broken["map sizes"] == "54 27 13 13 13"
         assert "up" in broken["pooling rounds"]
+
+    def test_a_graph_without_its_blocks_is_refused_by_its_name(self, tmp_path: Path) -> None:
+        with refused("symbolic", "SymbolBlock"):
+            self.measured("symbolic", tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import GLUON
+from tests.commands import GLUON, check_followed_the_oracle
 from tests.training import TrainingTests
 
 
@@ -18,3 +18,15 @@ class TestTraining(TrainingTests):
     @pytest.mark.parametrize("placement", ["stages", "replicas"])
     def test_parity_of_stages_and_replicas(self, folder: Path, data: Path, placement: str) -> None:
         self.check_parity_in(placement, folder, data)
+
+    def test_a_stopped_run_goes_on_without_a_compiler(self, data: Path, tmp_path: Path) -> None:
+        """Composed of MXNet's own operators, the norm has a window that is no weight of the network."""
+        out = tmp_path / "run"
+        for steps in (2, 4):
+            self.backend.call(
+                "train",
+                *("--case", "tiny", "--placement", "columns", "--steps", steps, "--data", data, "--out", out),
+                cwd=tmp_path,
+                CXX="no-such-compiler",
+            )
+        check_followed_the_oracle(out, data, seed=0, steps=4)

@@ -2,123 +2,88 @@
 
 python -m tests.mistakes --gluon PYTHON --deepspeed PYTHON
 
-Writes ``results/power/power.csv``: whether each was found, on which rung, and what was named. Status 1 when one was not
-found, was named wrongly, or something was found where nothing was planted.
+Writes ``results/power/power.csv``: whether each was found, on which rung, and what was named; and ``sensitivity.csv``:
+how small a mistake is found. Status 1 when one was not found, was named wrongly, or something was found where nothing
+was planted, or something too small to be found.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from compare import parity
-from compare.load import RunFolder, Runs
+from compare.power import SMALL
 from compare.tables import write
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
-from protocol.record import log, read_record
+from protocol.record import log
 from tests.commands import rank_environment
-from tests.mistakes.catalogue import CRASH, CRASH_NOTE, MISTAKES, Mistake
-from tests.mistakes.shared import MICRO_BATCH
+from tests.mistakes.catalogue import CRASH_NOTE, DIALS, MISTAKES
+from tests.mistakes.sensitivity import LARGER, PLAIN, SMALLER, sensitivity
+from tests.mistakes.trial import POWER, STORES, Trial
 
-POWER = Path("results/power")
-STORES = Path("results/stores")
-SPLIT = {"gluon": "columns", "deepspeed": "stages"}
 SEEDS = 20
+BACKENDS = ("gluon", "deepspeed")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def slug(text: str) -> str:
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
+def consult_oracles(trials: Iterable[Trial]) -> None:
+    """Let the oracle carry out each experiment that the trials are compared with, two at a time."""
+    wanted = {trial.oracle: trial for trial in trials}
 
-
-def oracle_folder(case: str, preset: str, seed: int) -> Path:
-    return POWER / "runs" / "oracle" / f"{case}-{preset}" / f"seed{seed}"
-
-
-def planned(backend: str, mistake: Mistake | None, seed: int = 0) -> dict[str, Any]:
-    """One run for :mod:`tests.mistakes.climb`; without a mistake, the placement alternates with the seed."""
-    split = mistake.split if mistake else seed % 2 == 1
-    chosen = mistake or Mistake("none", ())
-    settings: dict[str, Any] = {"preset": chosen.preset, "seed": seed, "readings": "fp64,free"}
-    if mistake is None:
-        settings["readings"] = "fp64,imposed,free"
-    settings["placement"] = SPLIT[backend] if split else "single"
-    if backend == "deepspeed":
-        settings["micro_batch"] = MICRO_BATCH
-    return {
-        "mistake": mistake.name if mistake else None,
-        "case": chosen.case,
-        "settings": settings,
-        "data": str(STORES),
-        "oracle": str(oracle_folder(chosen.case, chosen.preset, seed)),
-        "out": str(POWER / "runs" / backend / slug(chosen.name) / f"seed{seed}"),
-    }
-
-
-def consult_oracles(runs: list[dict[str, Any]]) -> None:
-    """Let the oracle carry out each experiment that the runs are compared with, two at a time."""
-    wanted = {run["oracle"]: run for run in runs}
-
-    def consult(run: dict[str, Any]) -> None:
-        settings = run["settings"]
-        command = [sys.executable, "-m", "protocol", "oracle", "--case", run["case"], "--preset", settings["preset"]]
-        command += ["--seed", str(settings["seed"]), "--data", run["data"], "--out", run["oracle"]]
+    def consult(trial: Trial) -> None:
+        planned = trial.planned()
+        settings = planned["settings"]
+        mistake = trial.mistake
+        module = ["tests.mistakes.fooled", planned["plant"]] if mistake and mistake.fools_oracle else ["protocol"]
+        command = [sys.executable, "-m", *module, "oracle", "--case", planned["case"], "--preset", settings["preset"]]
+        command += ["--seed", str(trial.seed), "--data", planned["data"], "--out", planned["oracle"]]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(consult, wanted.values()))
 
 
-def carry_out(backend: str, interpreter: Path, runs: list[dict[str, Any]]) -> None:
-    """Carry out the runs on one device in one process, and those on two in another group."""
-    for devices in (1, 2):
-        own = [run for run in runs if (run["settings"]["placement"] != "single") == (devices == 2)]
-        plan = POWER / f"{backend}-{devices}.json"
-        plan.write_text(json.dumps(own, indent=1))
+def carry_out(backend: str, interpreter: Path, trials: Iterable[Trial]) -> None:
+    """Carry out the trials of one backend, each group of them in processes of its own."""
+    groups: dict[tuple[int, bool], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.backend == backend:
+            groups[trial.group].append(trial)
+    for number, ((devices, compiled), own) in enumerate(groups.items()):
+        plan = POWER / f"{backend}-{devices}{'-compiled' if compiled else ''}.json"
+        plan.write_text(json.dumps([trial.planned() for trial in own], indent=1))
         command = [str(interpreter), "-m", "tests.mistakes.climb", backend, str(plan)]
         ranks = devices if backend == "deepspeed" else 1
         # With the norm as composed operators nothing is compiled anew for each mistake in it.
-        told = {**os.environ, "OMP_NUM_THREADS": "1", "CXX": "none"}
-        with (POWER / f"{backend}-{devices}.log").open("w") as output:
+        told = {**os.environ, "OMP_NUM_THREADS": "1"} | ({} if compiled else {"CXX": "none"})
+        with plan.with_suffix(".log").open("w") as output:
             processes = [
                 subprocess.Popen(
-                    command, env=told | rank_environment(rank, ranks, 29600 + devices), stdout=output, stderr=output
+                    command, env=told | rank_environment(rank, ranks, 29600 + number), stdout=output, stderr=output
                 )
                 for rank in range(ranks)
             ]
-            if any(process.wait() for process in processes):
+            if any([process.wait() for process in processes]):
                 raise Misuse(f"the {backend} backend could not be tried; see {output.name}")
 
 
-def judge(backend: str, mistake: Mistake | None, planned_run: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``power.csv``."""
-    folder, root = Path(planned_run["out"]), POWER / "runs"
-    row = {"mistake": mistake.name if mistake else "none", "backend": backend, "seed": planned_run["settings"]["seed"]}
-    row["expected"] = " or ".join(mistake.named) if mistake else ""
-    crash = folder / CRASH_NOTE
-    if crash.is_file():
-        found = {"rung": CRASH, "named": crash.read_text()}
-    else:
-        pair = [RunFolder(path, root, read_record(path)) for path in (Path(planned_run["oracle"]), folder)]
-        first = parity.first_divergence(parity.table(parity.rows(Runs(tuple(pair)))))
-        found = {"rung": "", "named": ""}
-        if first:
-            apart = f"{first['difference']:.1e} against {first['tolerance']:.1e}"
-            found = {
-                "rung": first["rung"],
-                "named": f"{first['quantity']} {first['reading']}: {apart}, {first['where']}",
-            }
-    named = f"{found['rung']}: {found['named']}"
-    as_expected = named.startswith(mistake.named) if mistake else not found["rung"]
-    return {**row, "found": bool(found["rung"]), **found, "as_expected": as_expected}
+def try_all(interpreters: dict[str, Path], trials: list[Trial]) -> None:
+    """Carry out the trials, both backends at the same time."""
+    for trial in trials:
+        (trial.out / CRASH_NOTE).unlink(missing_ok=True)
+    consult_oracles(trials)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda backend: carry_out(backend, interpreters[backend], trials), interpreters))
 
 
 @app.command()
@@ -127,28 +92,31 @@ def main(
     deepspeed: Annotated[Path, typer.Option(help="The DeepSpeed environment's interpreter.")],
     only: Annotated[str, typer.Option(help="Plant just the mistakes whose name holds this.")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds to try with nothing planted.")] = SEEDS,
+    small: Annotated[bool, typer.Option(help="Turn the dials too, down to where they are just found.")] = True,
 ) -> None:
     """Plant every mistake in both backends, and none with many seeds."""
     photos(STORES)
     POWER.mkdir(parents=True, exist_ok=True)
-    trials: list[tuple[Mistake | None, int]] = [(mistake, 0) for mistake in MISTAKES.values() if only in mistake.name]
-    trials += [(None, seed) for seed in range(seeds)]
     interpreters = {"gluon": gluon, "deepspeed": deepspeed}
-    plans = {backend: [planned(backend, *trial) for trial in trials] for backend in interpreters}
-    log(f"{len(trials)} trials a backend; the oracle's answers come first")
-    consult_oracles(plans["gluon"])
-    log("both backends")
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda backend: carry_out(backend, interpreters[backend], plans[backend]), interpreters))
-    rows = [
-        judge(backend, mistake, planned_run)
-        for backend in interpreters
-        for (mistake, _), planned_run in zip(trials, plans[backend], strict=True)
-    ]
-    write(POWER, "power", rows)
+    planted, dials = ([mistake for mistake in known.values() if only in mistake.name] for known in (MISTAKES, DIALS))
+    trials = [Trial(backend, mistake) for backend in BACKENDS for mistake in planted]
+    trials += [Trial(backend, None, seed) for backend in BACKENDS for seed in range(seeds)]
+    plain = [Trial(backend, mistake, size=PLAIN) for backend in BACKENDS for mistake in dials if small]
+    log(f"{len(trials)} trials, and {len(plain)} dials turned so far that it shows")
+    try_all(interpreters, trials + plain)
+    one = {trial: trial.size / trial.share() for trial in plain}
+    turned = [trial.turned(LARGER * size, sought=True) for trial, size in one.items()]
+    turned += [trial.turned(SMALLER * size, sought=False) for trial, size in one.items()]
+    if turned:
+        log("each dial so far that it is just found, and just not")
+        try_all(interpreters, turned)
+    rows = [trial.judged() for trial in trials + turned]
+    write(POWER, "sensitivity", sensitivity([row for row in rows if row["kind"] == SMALL]))
+    write(POWER, "power", [{name: value for name, value in row.items() if name != "quantity"} for row in rows])
     wrong = [row for row in rows if not row["as_expected"]]
     for row in wrong:
-        log(f"{row['backend']}, {row['mistake']}: named {row['rung']}: {row['named']}, expected {row['expected']}")
+        found = f"{row['backend']}, {row['mistake']} {row['size']}: named {row['rung']}: {row['named']}"
+        log(f"{found}, expected {row.get('expected', 'nothing')}")
     log(f"{len(rows) - len(wrong)} of {len(rows)} trials as expected; {POWER / 'power.csv'}")
     sys.exit(1 if wrong else 0)
 

@@ -14,7 +14,10 @@ CRASH_NOTE = "crash.txt"
 class Mistake:
     """``named``: where the ladder's first divergence may lie, as ``rung: start of the quantity``.
 
-    ``split``: planted in the backend's placement on two devices, because on one there is nothing to get wrong.
+    ``split``: planted in the backend's placement on two devices, because on one there is nothing to get wrong;
+    ``placement``: in another. ``fools_oracle``: the oracle makes the mistake too. ``resumes``: planted when a run that
+    was stopped goes on. ``compiled``: the norm and the pooling are the compiled operators. ``plant``: what is planted,
+    where the name says more. ``dial``: it is one of :mod:`tests.mistakes.dials`, and may be named anywhere.
     """
 
     name: str
@@ -22,6 +25,12 @@ class Mistake:
     split: bool = False
     preset: str = "paper"
     case: str = "ladder"
+    placement: str = ""
+    fools_oracle: bool = False
+    resumes: bool = False
+    compiled: bool = False
+    plant: str = ""
+    dial: str = ""
 
 
 def _all(rung: str, names: str, **settings: object) -> list[Mistake]:
@@ -136,6 +145,54 @@ MISTAKES: dict[str, Mistake] = {
             """,
         ),
         # One backend's gradients are observed before they are clipped, the other's after.
+        *_all(
+            "figures",
+            """
+            the share that is right is reported    > report.error.0
+            """,
+        ),
+        *(
+            Mistake(name, ("gradients: gradient.", "update: step.", "forward: forward."), placement="replicas")
+            for name in ("biases are averaged twice", "each replica keeps its own gradients")
+        ),
+        *(
+            Mistake(name, ("resume: loss.",), resumes=True)
+            for name in (
+                "momentum is not restored",
+                "masks begin anew after a resume",
+                "the rate falls late after a resume",
+            )
+        ),
+        *(
+            Mistake(f"compiled: {name}", ("forward: forward.norm1",), compiled=True, plant=name)
+            for name in ("alpha 5 times too large", "k is 1", "a window of 3 maps", "the norm spans both columns")
+        ),
+        *_all(
+            "draws",
+            """
+            all layers from one stream             > draws.
+            weights drawn evenly                   > draws.conv4.shape
+            both columns start alike               > draws.
+            weights a little off zero              > draws.fc6.mean
+            fc7's mask is fc6's                    > draws.drop7.layers
+            a mask for every second unit           > draws.drop
+            one order for every epoch              > draws.order.epochs
+            a crop's column is its row             > draws.
+            red follows the reflection             > draws.
+            samples come class by class            > draws.order.
+            colours are shifted upwards            > draws.
+            """,
+            fools_oracle=True,
+        ),
+        *_all("update", "the rate a step late everywhere > loss.4", fools_oracle=True),
+        *_all(
+            "figures",
+            """
+            the share that is right is counted at test > report.top1.1
+            the first six count as five                > report.top5.1
+            """,
+            fools_oracle=True,
+        ),
         Mistake("gradients clipped to norm 1", ("gradients: gradient.fc8", "update: step.conv1")),
         *_all("update", "the second device never updates > step.", split=True),
         *_all(
@@ -162,5 +219,30 @@ MISTAKES: dict[str, Mistake] = {
         *_all(CRASH, "pooling rounds up > ", case="ladder-no-overlap"),
         *_all("forward", "conv1 padded by 2 > forward.conv1"),
         *_all(CRASH, "twice the units in fc6 > "),
+    )
+}
+
+# Those that can be made as small as one likes.
+DIALS: dict[str, Mistake] = {
+    name: Mistake(name, (), dial=name)
+    for name in (
+        *(f"what {layer} puts out" for layer in ("conv1", "conv4", "fc7", "relu3", "pool1", "pool5")),
+        *(f"the gradient into {layer}" for layer in ("conv3", "fc6", "norm2")),
+        "the other column in conv2",
+        "what leaks through relu3",
+        "the norm's alpha",
+        "the norm's k",
+        "the norm's beta",
+        "the loss",
+        "smoothing of labels",
+        "dropout's scale in training",
+        "dropout's scale at test",
+        "momentum",
+        "weight decay",
+        "the biases' rate",
+        "the rate",
+        "the rate once it has fallen",
+        "the probabilities' temperature",
+        "the weight of one of ten views",
     )
 }

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from deepspeed_impl import imposed, parity
-from deepspeed_impl.network import CountedDropout, Loss, Slice, make_module
+from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
 from deepspeed_impl.optimizer import PaperSGD
-from paper.architecture import Layer, Weighted
+from deepspeed_impl.share import Averaging
+from paper.architecture import Layer, Norm, Weighted
 from tests.mistakes import shared
+from tests.mistakes.dials import DIALS, NORMS, dials
 from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
 Compute = Callable[[torch.Tensor], torch.Tensor]
@@ -267,3 +269,114 @@ for _title, _change in {
     "the second device never updates": _first_alone,
 }.items():
     _steps(_title, _change)
+
+# --- mistakes of any size -------------------------------------------------------------------------------------------
+
+
+def _dial(name: str, layers: str, before: Any = None, after: Any = None) -> None:
+    """Wrap some layers: ``before`` and ``after`` make what is done to an input and an output from the dial's size."""
+
+    def turn(patch: pytest.MonkeyPatch, size: float) -> None:
+        ahead, behind = (make(size) if make else same for make in (before, after))
+
+        def change(layer: Layer, micro: Slice) -> nn.Module:
+            module = make_module(layer, micro)
+            return Wrapped(module, ahead, behind) if layer.name in layers.split() else module
+
+        building(patch, change)
+
+    DIALS[name] = turn
+
+
+def _more(size: float) -> Compute:
+    return lambda x: x * (1 + size)
+
+
+def _more_back(size: float) -> Compute:
+    """The gradient alone is larger."""
+    return lambda x: x * (1 + size) - x.detach() * size
+
+
+for _layer in ("conv1", "conv4", "fc7", "relu3", "pool1", "pool5"):
+    _dial(f"what {_layer} puts out", _layer, after=_more)
+for _layer in ("conv3", "fc6", "norm2"):
+    _dial(f"the gradient into {_layer}", _layer, before=_more_back)
+_dial("the other column in conv2", "conv2", after=lambda size: lambda x: x + size * exchanged(x))
+DIALS["what leaks through relu3"] = lambda patch, size: building(
+    patch,
+    lambda layer, micro: nn.LeakyReLU(size) if layer.name == "relu3" else make_module(layer, micro),
+)
+for _name, _norm_of in NORMS.items():
+
+    def _normed(patch: pytest.MonkeyPatch, size: float, change: Any = _norm_of) -> None:
+        building(
+            patch,
+            lambda layer, micro: make_module(change(layer, size) if isinstance(layer, Norm) else layer, micro),
+        )
+
+    DIALS[_name] = _normed
+
+
+@dials("the loss")
+def _dialled_loss(patch: pytest.MonkeyPatch, size: float) -> None:
+    around(patch, Loss, "forward", lambda right, self, logits, labels: right(self, logits, labels) * (1 + size))
+
+
+@dials("smoothing of labels")
+def _dialled_labels(patch: pytest.MonkeyPatch, size: float) -> None:
+    around(
+        patch,
+        Loss,
+        "forward",
+        lambda right, self, logits, labels: (
+            right(self, logits, labels) + size * (nn.functional.cross_entropy(logits, labels, label_smoothing=1.0))
+        ),
+    )
+
+
+@dials("dropout's scale in training")
+def _dialled_dropout(patch: pytest.MonkeyPatch, size: float) -> None:
+    around(patch, CountedDropout, "forward", lambda right, self, x: right(self, x) * (1 + size * self.training))
+
+
+@dials("dropout's scale at test")
+def _dialled_test(patch: pytest.MonkeyPatch, size: float) -> None:
+    around(patch, CountedDropout, "forward", lambda right, self, x: right(self, x) * (1 + size * (not self.training)))
+
+
+# --- reports, replicas, resuming ------------------------------------------------------------------------------------
+
+
+@plants("the share that is right is reported")
+def _right(patch: pytest.MonkeyPatch) -> None:
+    def step(right: Any, *arguments: Any) -> Any:
+        loss, error = right(*arguments)
+        return loss, 1 - error
+
+    around(patch, parity, "train_step", step)
+
+
+@plants("biases are averaged twice")
+def _averaged_twice(patch: pytest.MonkeyPatch) -> None:
+    def finish(right: Any, self: Averaging) -> None:
+        right(self)
+        for parameter in self.parameters:
+            if parameter.dim() == 1:
+                parameter.grad.div_(self.group.count)
+
+    around(patch, Averaging, "finish", finish)
+
+
+@plants("each replica keeps its own gradients")
+def _own_gradients(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Averaging, "_begin", lambda self, parameter: None)
+
+
+@plants("momentum is not restored")
+def _no_momentum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PaperSGD, "load", lambda self, tensors, share: None)
+
+
+@plants("masks begin anew after a resume")
+def _masks_anew(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Stage, "count_from", lambda self, step: None)

@@ -10,9 +10,10 @@ from mxnet import gluon
 from gluon_impl import imposed, parity, train
 from gluon_impl.network import Dropped, Share, make_block
 from gluon_impl.optimizer import Optimizer, PaperSGD
-from paper.architecture import Layer, Pool, Weighted
+from paper.architecture import Layer, Norm, Pool, Weighted
 from protocol import dropout
 from tests.mistakes import shared
+from tests.mistakes.dials import DIALS, NORMS, dials
 from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
 Compute = Callable[[Any, Any], Any]  # of the module F and an array
@@ -291,3 +292,128 @@ for _name_of, _change in {
         around(patch, Optimizer, "step", change)
 
     PLANTS[_name_of] = _stepping
+
+# --- mistakes of any size -------------------------------------------------------------------------------------------
+
+
+def _dial(name: str, layers: str, before: Any = None, after: Any = None) -> None:
+    """Wrap some layers: ``before`` and ``after`` make what is done to an input and an output from the dial's size."""
+
+    def turn(patch: pytest.MonkeyPatch, size: float) -> None:
+        ahead, behind = (make(size) if make else same for make in (before, after))
+
+        def change(layer: Layer, share: Share) -> gluon.HybridBlock:
+            block = make_block(layer, share)
+            return Wrapped(block, ahead, behind) if layer.name in layers.split() else block
+
+        building(patch, change)
+
+    DIALS[name] = turn
+
+
+def _more(size: float) -> Compute:
+    return lambda F, x: x * (1 + size)
+
+
+def _more_back(size: float) -> Compute:
+    """The gradient alone is larger."""
+    return lambda F, x: x * (1 + size) - F.BlockGrad(x) * size
+
+
+for _layer in ("conv1", "conv4", "fc7", "relu3", "pool1", "pool5"):
+    _dial(f"what {_layer} puts out", _layer, after=_more)
+for _layer in ("conv3", "fc6", "norm2"):
+    _dial(f"the gradient into {_layer}", _layer, before=_more_back)
+_dial("the other column in conv2", "conv2", after=lambda size: lambda F, x: x + size * exchanged(F, x))
+
+
+@dials("what leaks through relu3")
+def _leaks(patch: pytest.MonkeyPatch, size: float) -> None:
+    leak = lambda F, x: F.maximum(x, x * size)  # noqa: E731
+    building(
+        patch,
+        lambda layer, share: Wrapped(None, leak, same) if layer.name == "relu3" else make_block(layer, share),
+    )
+
+
+for _name, _norm_of in NORMS.items():
+
+    def _normed(patch: pytest.MonkeyPatch, size: float, change: Any = _norm_of) -> None:
+        building(
+            patch,
+            lambda layer, share: make_block(change(layer, size) if isinstance(layer, Norm) else layer, share),
+        )
+
+    DIALS[_name] = _normed
+
+
+def _dialled_loss(name: str, change: Callable[[float], Callable[[Any, Any, Any], Any]]) -> None:
+    """``change(size)`` makes what gives the loss of each sample."""
+
+    def turn(patch: pytest.MonkeyPatch, size: float) -> None:
+        class Other(gluon.loss.Loss):
+            def __init__(self) -> None:
+                super().__init__(None, 0)
+
+            def hybrid_forward(self, F, logits, labels):
+                return change(size)(F, logits, labels)
+
+        patch.setattr(train, "cross_entropy", Other())
+
+    DIALS[name] = turn
+
+
+_dialled_loss("the loss", lambda size: lambda F, logits, labels: entropy(F, logits, labels) * (1 + size))
+_dialled_loss(
+    "smoothing of labels",
+    lambda size: lambda F, logits, labels: entropy(F, logits, labels) - size * F.log_softmax(logits).mean(axis=1),
+)
+
+
+def _dialled_dropout(name: str, training: bool) -> None:
+    def turn(patch: pytest.MonkeyPatch, size: float) -> None:
+        def forward(right: Any, self: Dropped, x: Any, mask: Any) -> Any:
+            return right(self, x, mask) * (1 + size if (mask is not None) == training else 1)
+
+        around(patch, Dropped, "forward", forward)
+
+    DIALS[name] = turn
+
+
+_dialled_dropout("dropout's scale in training", training=True)
+_dialled_dropout("dropout's scale at test", training=False)
+
+
+# --- reports, replicas, resuming ------------------------------------------------------------------------------------
+
+
+@plants("the share that is right is reported")
+def _right(patch: pytest.MonkeyPatch) -> None:
+    def step(right: Any, *arguments: Any) -> Any:
+        loss, error = right(*arguments)
+        return loss, 1 - error
+
+    around(patch, train, "train_step", step)
+
+
+@plants("biases are averaged twice")
+def _averaged_twice(patch: pytest.MonkeyPatch) -> None:
+    def update(right: Any, self: PaperSGD, index: int, weight: Any, grad: Any, state: Any) -> None:
+        right(self, index, weight, grad / 2 if grad.ndim == 1 else grad, state)
+
+    around(patch, PaperSGD, "update", update)
+
+
+@plants("each replica keeps its own gradients")
+def _own_gradients(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gluon.Trainer, "_allreduce_grads", lambda self: None)
+
+
+@plants("momentum is not restored")
+def _no_momentum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Optimizer, "load", lambda self, tensors: None)
+
+
+@plants("masks begin anew after a resume")
+def _masks_anew(patch: pytest.MonkeyPatch) -> None:
+    around(patch, dropout, "masks", lambda right, table, seed, step, *rest: right(table, seed, max(0, step - 2), *rest))

@@ -10,7 +10,7 @@ import pytest
 
 from paper.architecture import Conv, Dense, Layer, Norm
 from paper.recipe import ALL_MAPS
-from protocol import dropout, evaluation, experiment
+from protocol import cases, dropout, evaluation, experiment, literal
 from protocol.experiment import Experiment
 from protocol.reference import Arrays, softmax
 
@@ -230,3 +230,84 @@ REWRITES: dict[str, Rewrite] = {
         else layer
     ),
 }
+
+
+# --- in source that all three obey: the oracle's process makes these mistakes too -----------------------------------
+
+
+def _streams(tensors: Arrays) -> Arrays:
+    """Every layer's weights begin with the same draws."""
+    largest = max((value for name, value in tensors.items() if name.endswith(".weight")), key=lambda value: value.size)
+    draws = largest.ravel() / largest.std()
+    return {
+        name: (value.std() * draws[: value.size]).reshape(value.shape) if name.endswith(".weight") else value
+        for name, value in tensors.items()
+    }
+
+
+def _even(tensors: Arrays) -> Arrays:
+    """conv4 drawn evenly, with the deviation it should have."""
+    weight = tensors["conv4.weight"]
+    other = np.random.default_rng(1).uniform(-1, 1, weight.shape) * 3**0.5 * weight.std()
+    return tensors | {"conv4.weight": other.astype(np.float32)}
+
+
+def _twins(tensors: Arrays) -> Arrays:
+    """The second column starts from the first one's weights."""
+    return {
+        name: np.concatenate([np.split(value, 2)[0]] * 2) if name.endswith(".weight") else value
+        for name, value in tensors.items()
+    }
+
+
+_starts("all layers from one stream", _streams)
+_starts("weights drawn evenly", _even)
+_starts("both columns start alike", _twins)
+_starts("weights a little off zero", lambda t: t | {"fc6.weight": t["fc6.weight"] + 0.05 * t["fc6.weight"].std()})
+_masks("fc7's mask is fc6's", lambda right, *a: right(*a[:4], 6, a[5]))
+_masks("a mask for every second unit", lambda right, *a: np.tile(np.arange(a[5]) % 2 == 0, (a[3], 1)))
+
+
+def _plans(name: str, change: Callable[..., Any]) -> None:
+    """``change(right, split, crop, policy, seed, epoch)`` gives an epoch's plan."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        for module in (experiment, literal):
+            around(patch, module, "plan_epoch", change)
+
+    PLANTS[name] = plant
+
+
+_plans("one order for every epoch", lambda right, *a: replace(right(*a), order=right(*a[:4], 0).order))
+_plans("a crop's column is its row", lambda right, *a: (lambda plan: replace(plan, columns=plan.rows))(right(*a)))
+_plans("red follows the reflection", lambda right, *a: (lambda p: replace(p, flips=p.shifts[:, 0] > 0))(right(*a)))
+_plans("samples come class by class", lambda right, s, *a: replace(right(s, *a), order=np.argsort(s.labels)))
+_plans("colours are shifted upwards", lambda right, *a: (lambda p: replace(p, shifts=abs(p.shifts)))(right(*a)))
+
+
+@plants("the rate a step late everywhere")
+def _late_everywhere(patch: pytest.MonkeyPatch) -> None:
+    around(patch, cases.Case, "rate_at", lambda right, self, step, each: right(self, max(0, step - 1), each))
+
+
+@plants("the share that is right is counted at test")
+def _right_at_test(patch: pytest.MonkeyPatch) -> None:
+    def errors(right: Any, *arguments: Any) -> dict[str, Any]:
+        found = right(*arguments)
+        return {name: 1 - value if name.startswith("top") else value for name, value in found.items()}
+
+    around(patch, evaluation, "errors", errors)
+
+
+@plants("the first six count as five")
+def _six(patch: pytest.MonkeyPatch) -> None:
+    def errors(right: Any, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        rank = evaluation.ranks(probabilities, labels)
+        return right(probabilities, labels) | {"top5_error": float((rank >= 6).mean())}
+
+    around(patch, evaluation, "errors", errors)
+
+
+@plants("the rate falls late after a resume")
+def _late_after_resume(patch: pytest.MonkeyPatch) -> None:
+    around(patch, Experiment, "rate", lambda right, self, step: right(self, max(0, step - 1)))

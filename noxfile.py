@@ -3,6 +3,7 @@
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
     nox -s ladder               is it one network? every rung but accuracy over seeds, every reading of the recipe
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
+    nox -s faults               damaged files, losses of power, kills: nothing of it passes unseen
     nox -s bench                speed of every placement beside peers and the machine's limit
     nox -s tests                every environment's tests, the planted mistakes among them
     nox -s gluon -- VERB ...    python -m gluon_impl ...
@@ -145,6 +146,14 @@ def power(session: nox.Session) -> None:
     if not MXNET_RUNS_HERE:
         session.error(MXNET_SENTENCE)
     run(session, "env-compare", "-m", "tests.mistakes", *backends(session), *session.posargs)
+
+
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+def faults(session: nox.Session) -> None:
+    """Damage what is read, cut the power, kill what runs: nothing of it passes unseen. Half an hour on two cores."""
+    if not MXNET_RUNS_HERE:
+        session.error(MXNET_SENTENCE)
+    run(session, "env-compare", "-m", "tests.faults", *backends(session), *session.posargs)
 
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")

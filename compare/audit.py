@@ -19,7 +19,10 @@ HOLDS = (
 
 
 def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
-    """Every table, from this run's records alone; ``mistakes``: the folder of the ladder's trials."""
+    """Every table, from this run's records alone; ``mistakes``: the folder of the ladder's trials.
+
+    The folder of what befell files and processes stands beside that.
+    """
     ladder = parity.rows(runs)
     found = {
         "parity": ladder,
@@ -30,6 +33,7 @@ def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
         "stages": stages.rows(runs),
         "power": power.read(mistakes).to_dict("records"),
         "sensitivity": power.read(mistakes, "sensitivity").to_dict("records"),
+        "faults": power.read(mistakes.with_name("faults"), "faults").to_dict("records"),
         "presets": presets.differences(),
         "signal": presets.signal(runs),
         "first_steps": presets.curves(runs),

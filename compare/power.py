@@ -1,4 +1,4 @@
-"""How much the ladder sees: planted mistakes, as ``python -m tests.mistakes`` found them."""
+"""How much is seen: planted mistakes, as ``python -m tests.mistakes`` found them, and faults of ``tests.faults``."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ ALONE, WITH_ORACLE, SMALL = "alone", "oracle too", "small"
 
 
 def read(folder: Path, name: str = "power") -> pd.DataFrame:
-    """``power.csv`` or ``sensitivity.csv`` of ``folder``; without rows where the mistakes were not planted.
+    """``power.csv``, ``sensitivity.csv`` or ``faults.csv`` of ``folder``; without rows where nothing was tried.
 
     Raises:
         Damaged: it is no such table.
@@ -25,7 +25,7 @@ def read(folder: Path, name: str = "power") -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS[name]))
     table = read_csv(path, keep_default_na=False)
     if missing := set(COLUMNS[name]) - set(table.columns):
-        raise Damaged(f"{path} has no column {sorted(missing)[0]}: nox -s power writes it anew")
+        raise Damaged(f"{path} has no column {sorted(missing)[0]}: delete it, and let nox -s power or faults write it")
     return table
 
 
@@ -79,3 +79,15 @@ def by_dial(sensitivity: pd.DataFrame) -> list[dict[str, Any]]:
             row[one["backend"]] = f"{float(size):.1e} ({one['quantity']})" if size != "" else "not found"
         rows.append(row)
     return rows
+
+
+def held(faults: pd.DataFrame) -> str:
+    """What befell files and processes, and whether anything of it passed unseen."""
+    if faults.empty:
+        return "No faults were injected for this audit."
+    count = {name: int(pd.to_numeric(faults[name]).fillna(0).sum()) for name in ("tried", "wrong", "traceback", "hang")}
+    return (
+        f"{count['tried']:,} faults injected (damaged and strange files to every reader, simulated losses of power, "
+        f"kill -9): {count['wrong']} wrong results taken for right, {count['traceback']} tracebacks, {count['hang']} "
+        "hangs."
+    )

@@ -30,7 +30,7 @@ def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
             raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
     found = {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
     # "none" is a mistake's name there.
-    return found | {name: power.read(audit, name) for name in ("power", "sensitivity")}
+    return found | {name: power.read(audit, name) for name in ("power", "sensitivity", "faults")}
 
 
 def block(audit: Path) -> str:
@@ -41,8 +41,8 @@ def block(audit: Path) -> str:
         "## The questions",
         *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
         "## Is it one network?",
-        f"In the audit: {parity_sentence(tables['parity'])} {power.sentence(tables['power'])} A tolerance is what "
-        "float32 costs the float64 oracle, measured.",
+        f"In the audit: {parity_sentence(tables['parity'])} {power.sentence(tables['power'])} "
+        f"{power.held(tables['faults'])}",
         *_ladders(audit.parent),
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         "## What the audit measured",

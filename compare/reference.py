@@ -13,7 +13,7 @@ from compare.load import load_runs
 from protocol.errors import Misuse
 from protocol.files import new_folder
 
-HOLDS = ("audit", "bench", "ladder", "lint", "power", "runs", "stores")
+HOLDS = ("audit", "bench", "faults", "ladder", "lint", "power", "runs", "stores")
 BENCHES, LADDERS = "bench", "ladder"
 LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
@@ -40,6 +40,10 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
         for name in ("power.csv", "sensitivity.csv"):
             if (mistakes / name).is_file():
                 shutil.copyfile(mistakes / name, draft / "power" / name)
+        injected = mistakes.with_name("faults") / "faults.csv"
+        if injected.is_file():
+            (draft / "faults").mkdir()
+            shutil.copyfile(injected, draft / "faults" / "faults.csv")
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
         # What other machines did stays.

@@ -153,6 +153,8 @@ def write(
         "ladder": worst_by_rung(tables["parity"]),
         "power_sentence": power.sentence(tables["power"]),
         "mistakes": power.by_mistake(tables["power"]),
+        "held": power.held(tables["faults"]),
+        "faults": tables["faults"].fillna("").to_dict("records"),
         "dials": power.by_dial(tables["sensitivity"]),
         "presets": tables["presets"].to_dict("records"),
         "preset_sentences": presets.sentences(tables["signal"], tables["first_steps"]),

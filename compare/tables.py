@@ -21,6 +21,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "variant threads evidence",
         "power": "mistake kind backend size share found rung named seed expected as_expected",
         "sensitivity": "mistake backend smallest_found tolerances rung quantity largest_missed",
+        "faults": "what fault tried same refused another wrong traceback hang slowest",
         "presets": "fact paper chm-145 caffe notes",
         "signal": "preset deviations variant backend placement precision share evidence",
         "first_steps": "preset backend placement step loss",

@@ -62,8 +62,13 @@ def load_claims(path: Path = CLAIMS) -> dict[str, Claim]:
         ValueError: it is no TOML, a field is unknown, missing or of the wrong kind, or an id occurs twice.
     """
     claims: dict[str, Claim] = {}
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
     with path.open("rb") as file:
-        tables = tomllib.load(file).get("claim")
+        try:
+            tables = tomllib.load(file).get("claim")
+        except RecursionError:
+            raise ValueError(f"{path} nests too deeply") from None
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ValueError(f"{path} holds no tables [[claim]]")
     for number, table in enumerate(tables, start=1):

@@ -126,7 +126,7 @@ def check_shards(state: Path, progress: Progress) -> None:
     Raises:
         Damaged: it does not.
     """
-    found = {path.name for path in state.glob("*.safetensors")}
+    found = {path.name for path in state.glob("*.safetensors") if path.is_file()}
     if found != progress.sha256.keys():
         raise Damaged(f"{state} does not hold the shards it was saved with: {REMEDY}")
     for name, digest in progress.sha256.items():

@@ -8,12 +8,14 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compare import audit as auditing
 from compare import bench as benching
 from compare import completeness, conductor, parity, tables, throughput
 from compare import lint as linting
+from compare.findings import Verdict
 from compare.load import Runs, load_runs
 from compare.parity import RUNGS
 from compare.readme import regenerate
@@ -36,6 +38,7 @@ BENCH = Path("results/bench")
 LINT = Path("results/lint")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
+ALL_HELP = "Print every claim, not only what is contradicted."
 WIDE = 150  # columns, where the output is not a terminal
 STYLES = {
     "reproduced": "green",
@@ -56,6 +59,7 @@ def carry_out(
     deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
     gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
     profile: Annotated[str, typer.Option(help="Which cases to run.")] = "quick",
+    every: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
 ) -> None:
     """Prepare the photographs, run a profile's jobs in both backends, and write the audit."""
     if profile not in PROFILES:
@@ -66,7 +70,7 @@ def carry_out(
     check_replaceable(AUDIT, auditing.HOLDS)
     failed, peak = conductor.carry_out(jobs, interpreters, STORES)
     log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
-    holds = _audit(RUNS, STORES, AUDIT, jobs)
+    holds = _audit(RUNS, STORES, AUDIT, jobs, every=every)
     if failed:
         log(f"{len(failed)} job(s) failed: {', '.join(job.title for job in failed)}")
     sys.exit(0 if holds and not failed else 1)
@@ -124,11 +128,12 @@ def audit(
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
     out: Annotated[Path, typer.Option(help="The audit's folder.")] = AUDIT,
     profile: Annotated[str, typer.Option(help="Whose runs should be there.")] = "quick",
+    every: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
 ) -> None:
     """Write the audit of the runs there are; status 1 when some are missing or do not carry out one network."""
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
-    sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(TWINS))) else 1)
+    sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(TWINS)), every=every) else 1)
 
 
 @app.command()
@@ -153,13 +158,13 @@ def lint(
     sys.exit(1 if any(finding.verdict == linting.BROKEN for finding in findings) else 0)
 
 
-def _audit(runs: Path, data: Path, out: Path, jobs: list[Job]) -> bool:
+def _audit(runs: Path, data: Path, out: Path, jobs: list[Job], *, every: bool) -> bool:
     """Whether all that ``jobs`` should have left is there, and every rung of parity holds."""
     ended = load_runs(runs)
     absent = completeness.missing(ended, jobs)
     incomplete = completeness.sentence(absent, len(jobs)) if absent else ""
     found = auditing.write(out, ended, data, POWER, REFERENCE, incomplete)
-    _print(found["verdicts"])
+    _print(found["verdicts"], every=every)
     log(summary(found))
     log(parity_sentence(found["parity"]))
     log(f"report: {out / 'audit.html'}; tables and plots: {out}")
@@ -181,7 +186,7 @@ def _print_ladder(found: pd.DataFrame, *, whole: bool) -> None:
         table.add_column(heading)
     for row in (each_quantity if whole else worst_by_rung)(found):
         style = None if row["agrees"] else "red"
-        table.add_row(*(str(row[name]) for name in columns), style=style)
+        table.add_row(*(_cell(row[name]) for name in columns), style=style)
     _console().print(table)
 
 
@@ -191,24 +196,30 @@ def _print_findings(findings: list[linting.Finding]) -> None:
         table.add_column(heading, no_wrap=whole)
     for row in findings:
         style = STYLES[row.verdict]
-        table.add_row(row.fact, row.paper, row.found, f"[{style}]{row.verdict}[/]", row.note)
+        told = (_cell(text) for text in (row.fact, row.paper, row.found))
+        table.add_row(*told, f"[{style}]{row.verdict}[/]", _cell(row.note))
     _console().print(table)
 
 
-def _print(verdicts: pd.DataFrame) -> None:
-    table = Table(box=None, header_style="bold")
-    for heading, whole in (
-        ("claim", True),
-        ("paper", False),
-        ("gluon", False),
-        ("deepspeed", False),
-        ("verdict", True),
-    ):
-        table.add_column(heading, no_wrap=whole)
-    for row in verdicts.astype(object).fillna("").to_dict("records"):
+def _cell(text: object) -> str:
+    """Text of a table as it stands, whatever it says to a terminal."""
+    return escape("".join(letter if letter.isprintable() or letter == "\n" else " " for letter in str(text)))
+
+
+def _print(verdicts: pd.DataFrame, *, every: bool) -> None:
+    """What is contradicted and why, or every claim."""
+    shown = verdicts if every else verdicts[verdicts["verdict"] == Verdict.CONTRADICTED]
+    table = Table(box=None, header_style="bold", title=None if every else "What is contradicted", title_justify="left")
+    headings = ("claim", "the paper says", "paper", "gluon", "deepspeed", "verdict", "why")
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in ("claim", "verdict"))
+    for row in shown.astype(object).fillna("").to_dict("records"):
         style = STYLES.get(row["verdict"], "yellow")
-        table.add_row(row["claim"], row["paper"], row["gluon"], row["deepspeed"], f"[{style}]{row['verdict']}[/]")
+        told = (_cell(row[name]) for name in ("claim", "statement", "paper", "gluon", "deepspeed"))
+        table.add_row(*told, f"[{style}]{row['verdict']}[/]", _cell(row["reason"]))
     _console().print(table)
+    if not every:
+        log(f"the other {len(verdicts) - len(shown)} claims: nox -s compare -- audit --all")
 
 
 if __name__ == "__main__":

@@ -172,10 +172,20 @@ def write(
     }
     for kind, escapes in (("md", False), ("html", True)):
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE), autoescape=escapes, undefined=jinja2.StrictUndefined
+            loader=jinja2.FileSystemLoader(HERE),
+            autoescape=escapes,
+            undefined=jinja2.StrictUndefined,
+            finalize=None if escapes else _plain,
         )
         environment.filters["bold"] = _bold
         write_text(folder / f"audit.{kind}", environment.get_template(f"audit.{kind}.j2").render(context) + "\n")
+
+
+def _plain(value: object) -> object:
+    """Text that starts neither a column nor HTML in Markdown, whatever it says."""
+    if not isinstance(value, str):
+        return value
+    return " ".join(value.split("\n")).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _bold(text: str) -> Markup:

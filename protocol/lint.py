@@ -9,6 +9,7 @@ them: each leads from the output of one operation to the input of another, and h
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,13 +51,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
 
+# Rows, maps or columns; none are as many as a strange file may say.
+Count = Annotated[int, Field(ge=1, le=2**24)]
+Sizes = Annotated[list[Count], Field(min_length=1, max_length=4)]
+
+
 class Operation(_Strict):
     """A convolution or a matrix product with weights; shapes without the batch."""
 
-    weight: list[int] = Field(description="(maps, depth, rows, columns) or (units, inputs)")
+    weight: Sizes = Field(description="(maps, depth, rows, columns) or (units, inputs)")
     bias: bool
-    shape_in: list[int]
-    shape_out: list[int]
+    shape_in: Sizes
+    shape_out: Sizes
     weight_mean: float
     weight_deviation: float
     bias_mean: float | None

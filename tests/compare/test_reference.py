@@ -21,7 +21,7 @@ from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.lint import read_lint
-from protocol.record import write_table
+from protocol.record import kept_files, read_record, write_record, write_table
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = PROJECT / "results" / "reference"
@@ -180,6 +180,11 @@ def test_the_audit_says_which_quantity_disagrees(tmp_path: Path) -> None:
     table = pd.read_csv(path)
     table.loc[(table["reading"] == "imposed") & (table["quantity"] == "gradient.conv3.weight"), "difference"] = 1e-3
     table.to_csv(path, index=False)
+    bad = audit_of(tmp_path / "runs", tmp_path / "audit")
+    assert bad.returncode == 1
+    assert f"{path.name} is damaged" in bad.stderr
+    record = read_record(path.parent)
+    write_record(path.parent, record.model_copy(update={"files": kept_files(path.parent)}))
     bad = audit_of(tmp_path / "runs", tmp_path / "audit")
     assert bad.returncode == 1
     assert "gradient.conv3.weight of gluon columns, case parity, on rung gradients, reading imposed" in bad.stderr

@@ -161,6 +161,8 @@ def fit_norm(response: Response) -> NormFit | None:
         total = k + alpha * squares
         residual = ratio + beta * np.log(total)
         slopes = np.stack([beta * k / total, beta * alpha * squares / total, beta * np.log(total)], axis=1)
+        if not np.isfinite(slopes).all():
+            return None
         step, *_ = np.linalg.lstsq(slopes, -residual, rcond=None)
         parameters = parameters + np.clip(step, -1, 1)
     if not np.abs(residual).max() < FITS:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from compare import passages
+from compare.__main__ import _print_findings
 from compare.facts import FACTS, table_words
 from compare.layers import layers
-from compare.lint import BROKEN, KEPT, NOT_SEEN, PAPER, judge, known_words, likeness, summary
+from compare.lint import BROKEN, KEPT, NOT_SEEN, PAPER, Finding, judge, known_words, likeness, summary
 from compare.passages import Windows
+from compare.report import _plain
 from paper.architecture import Conv, Dropout, Layer, Network, Weighted, network
 from paper.recipe import PRESETS, Preset
 from protocol.lint import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
@@ -346,3 +348,15 @@ def test_the_command_writes_a_table_and_ends_with_the_verdicts_status(
     with (tmp_path / "lint.csv").open() as file:
         assert [row["fact"] for row in csv.DictReader(file)] == list(FACTS)
     assert "It is two_column" in done.stderr
+
+
+def test_what_a_network_is_called_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = "[/x] \x1b[2J [red]"
+    _print_findings([Finding(foreign, "conv1", foreign, foreign, KEPT, foreign)])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "[/x]" in shown
+
+
+def test_what_a_run_says_is_no_markup_of_the_report() -> None:
+    assert _plain("a|b <script>\nc") == "a\\|b &lt;script> c"

@@ -11,7 +11,7 @@ SHOWN = 4  # of what is missing, in a sentence
 
 
 def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
-    """A sentence for each job whose run is not there, not whole, or not compared with anything."""
+    """A sentence for each job whose run is not there, not whole, or not compared with anything; and each damaged run."""
     there = {run.name: run for run in (*runs.finished, *runs.diverged)}
     truths = oracles(runs)
     found = []
@@ -30,7 +30,7 @@ def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
                 found.append(f"{job.title} has no oracle that it could be compared with")
             if untaken:
                 found.append(f"{job.title} lacks the reading {', '.join(sorted(untaken))}")
-    return found
+    return found + [damage for damage in runs.damaged.values() if damage not in found]
 
 
 def sentence(found: list[str], jobs: int) -> str:
@@ -38,4 +38,4 @@ def sentence(found: list[str], jobs: int) -> str:
     if not found:
         return f"All {jobs} runs of the profile are there and whole."
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"The audit is incomplete, {len(found)} of {jobs} runs are missing: {'; '.join(found[:SHOWN])}{more}."
+    return f"The audit is incomplete, {len(found)} runs are missing or damaged (its profile has {jobs}): {'; '.join(found[:SHOWN])}{more}."

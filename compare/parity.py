@@ -113,8 +113,8 @@ def _row(run: RunFolder, rung: str, quantity: str, right: str, difference: float
         "right": right,
         "preset": run.record.case["preset"],
         "precision": run.record.precision,
-        "difference": difference,
-        "tolerance": tolerance,
+        "difference": _brief(difference),
+        "tolerance": _brief(tolerance),
         "agrees": bool(difference <= tolerance),
         "where": where,
         "reading": "",
@@ -122,6 +122,11 @@ def _row(run: RunFolder, rung: str, quantity: str, right: str, difference: float
         "variant": run.variant,
         "evidence": run.name,
     }
+
+
+def _brief(value: float) -> float:
+    """As many digits as say something of a distance; whether it is within its tolerance is decided by all of them."""
+    return float(f"{value:.5g}")
 
 
 def _counts(runs: Runs) -> Iterator[Row]:

@@ -180,8 +180,8 @@ def samples(reading: Reading, seen: Arrays) -> Arrays:
     """What is kept of a reading to compare backends by: fixed random entries of each large tensor."""
     kept: Arrays = {}
     for name, value in seen.items():
-        if name.partition(".")[0] not in SAMPLED_KINDS:
-            continue
+        if name.partition(".")[0] not in SAMPLED_KINDS or name.startswith("logits."):
+            continue  # the logits of later steps are compared with the oracle's alone
         if value.size > SAMPLED and name.startswith("gradient."):
             value = value.ravel()[below(words(value.size, Purpose.CROPS, SAMPLED), value.size)]
         kept[f"{reading.name}.{name}"] = value

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from protocol.datasets.store import write_store
+
+# A loaded machine fails no test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 EDGE, CLASSES, TRAINING, TEST = 36, 20, 400, 70
 

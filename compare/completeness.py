@@ -11,7 +11,7 @@ SHOWN = 4  # of what is missing, in a sentence
 
 
 def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
-    """A sentence for each job whose run is not there, not whole, or not compared with anything; and each damaged run."""
+    """A sentence for each job whose run is not there, not whole, or not compared with anything, and each damaged run."""
     there = {run.name: run for run in (*runs.finished, *runs.diverged)}
     truths = oracles(runs)
     found = []
@@ -38,4 +38,5 @@ def sentence(found: list[str], jobs: int) -> str:
     if not found:
         return f"All {jobs} runs of the profile are there and whole."
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"The audit is incomplete, {len(found)} runs are missing or damaged (its profile has {jobs}): {'; '.join(found[:SHOWN])}{more}."
+    named = "; ".join(found[:SHOWN])
+    return f"The audit is incomplete, {len(found)} runs are missing or damaged (its profile has {jobs}): {named}{more}."

@@ -11,7 +11,7 @@ SHOWN = 4  # of what is missing, in a sentence
 
 
 def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
-    """A sentence for each job whose run is not there, not whole, or not compared with anything, and each damaged run."""
+    """A sentence for each job whose run is not there, not whole or not compared with anything, and each damaged run."""
     there = {run.name: run for run in (*runs.finished, *runs.diverged)}
     truths = oracles(runs)
     found = []

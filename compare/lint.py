@@ -17,6 +17,7 @@ from paper.architecture import network
 from paper.cost import parameters
 from paper.recipe import PRESETS
 from protocol.lint import LintRecord
+from protocol.sealed import Damaged, one_line
 
 KEPT, BROKEN, NOT_SEEN = "kept", "broken", "not seen"
 # What differs in words only: found instead of the paper's, and why it is the same.
@@ -68,8 +69,18 @@ class Likeness:
 
 
 def judge(record: LintRecord) -> list[Finding]:
-    """A finding for each fact."""
-    found = shown(record)
+    """A finding for each fact.
+
+    Raises:
+        Damaged: the record lacks what every lint measures, or speaks of operations that it does not have.
+    """
+    try:
+        found = shown(record)
+    except (LookupError, ArithmeticError, ValueError) as error:
+        why = one_line(f"{type(error).__name__} {error}")
+        raise Damaged(
+            f"the record of {one_line(record.subject)} lacks what a lint measures ({why}): lint it again"
+        ) from None
     known = known_words(found)
     findings = []
     for fact, section in FACTS.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CLAIMS = Path(__file__).with_name("claims.toml")
+LONGEST = 80  # characters of a value in a sentence
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ def load_claims(path: Path = CLAIMS) -> dict[str, Claim]:
     return claims
 
 
+def _quoted(value: object) -> str:
+    """What a sentence shows of a strange value."""
+    return repr(value)[:LONGEST]
+
+
 def _claim(table: dict[str, Any], name: str) -> Claim:
     known = {field.name: field.default is MISSING for field in fields(Claim)}
     for field, required in known.items():
@@ -88,8 +94,8 @@ def _claim(table: dict[str, Any], name: str) -> Claim:
         if field not in known:
             raise ValueError(f"claim {name} has an unknown field {field!r}")
         if type(value) is not (kind := KINDS.get(field, str)):
-            raise ValueError(f"claim {name} has a field {field!r} that is not a {kind.__name__}: {value!r}")
+            raise ValueError(f"claim {name} has a field {field!r} that is not a {kind.__name__}: {_quoted(value)}")
         for choice in value if isinstance(value, list) else [value]:
             if field in CHOICES and (not isinstance(choice, str) or choice not in CHOICES[field]):
-                raise ValueError(f"claim {name} has a field {field!r} with an unknown value {choice!r}")
+                raise ValueError(f"claim {name} has a field {field!r} with an unknown value {_quoted(choice)}")
     return Claim(**{**table, "tests": tuple(table["tests"])})

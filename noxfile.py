@@ -150,7 +150,7 @@ def power(session: nox.Session) -> None:
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
 def faults(session: nox.Session) -> None:
-    """Damage what is read, cut the power, kill what runs: nothing of it passes unseen. Half an hour on two cores."""
+    """Damage what is read, cut the power, kill what runs: nothing of it passes unseen."""
     if not MXNET_RUNS_HERE:
         session.error(MXNET_SENTENCE)
     run(session, "env-compare", "-m", "tests.faults", *backends(session), *session.posargs)

@@ -68,11 +68,15 @@ def trained(evidence: Evidence, claim: Claim) -> Finding:
     )
 
 
+def _detectable(effects: dict[str, Effect]) -> str:
+    smallest = max(effect.detectable for effect in effects.values())
+    return f"the smallest effect that these seeds would show with power .8 is {smallest:.3g}"
+
+
 def _remarks(evidence: Evidence, claim: Claim, effects: dict[str, Effect], verdict: Verdict) -> list[str]:
     found = []
     if verdict is Verdict.INCONCLUSIVE:
-        smallest = max(effect.detectable for effect in effects.values())
-        found.append(f"the smallest effect that these seeds would show with power .8 is {smallest:.3g}")
+        found.append(_detectable(effects))
         if len({effect.direction for effect in effects.values()} - {0}) > 1:
             found.append("the backends differ, which is a finding of its own")
     if claim.expects == "top1_error":
@@ -106,8 +110,7 @@ def _one_patch(evidence: Evidence, claim: Claim) -> Finding:
     verdict = together(found)
     reason = "test error of one view less that of ten, as a share, of the same weights"
     if verdict is Verdict.INCONCLUSIVE:
-        smallest = max(effect.detectable for effect in found.values())
-        reason += f"; the smallest effect that these seeds would show with power .8 is {smallest:.3g}"
+        reason += f"; {_detectable(found)}"
     return Finding(
         verdict,
         {backend: effect.text for backend, effect in found.items()},

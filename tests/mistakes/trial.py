@@ -36,6 +36,10 @@ class Trial:
     sought: bool = True
 
     @property
+    def chosen(self) -> Mistake:
+        return self.mistake or Mistake(NOTHING, ())
+
+    @property
     def placement(self) -> str:
         if self.mistake is None:
             return SPLIT[self.backend] if self.seed % 2 else "single"
@@ -43,7 +47,7 @@ class Trial:
 
     @property
     def oracle(self) -> Path:
-        chosen = self.mistake or Mistake(NOTHING, ())
+        chosen = self.chosen
         fooled = slug(chosen.name) if chosen.fools_oracle else ""
         return RUNS / "oracle" / fooled / f"{chosen.case}-{chosen.preset}" / f"seed{self.seed}"
 
@@ -59,7 +63,7 @@ class Trial:
 
     def planned(self) -> dict[str, Any]:
         """The trial as :mod:`tests.mistakes.climb` reads it."""
-        chosen = self.mistake or Mistake(NOTHING, ())
+        chosen = self.chosen
         settings: dict[str, Any] = {"preset": chosen.preset, "seed": self.seed, "placement": self.placement}
         if chosen.resumes:
             settings["precision"] = "fp64"
@@ -95,8 +99,9 @@ class Trial:
             note = (self.out / CRASH_NOTE).read_text()
             found = {"rung": CRASH, "quantity": "", "named": note}
         else:
-            row["share"] = self.share()
-            first = parity.first_divergence(self.table())
+            table = self.table()
+            row["share"] = farthest(table)
+            first = parity.first_divergence(table)
             found = {"rung": "", "quantity": "", "named": ""}
             if first:
                 apart = f"{first['difference']:.1e} against {first['tolerance']:.1e}"
@@ -122,9 +127,13 @@ class Trial:
 
     def share(self) -> float:
         """How many tolerances the farthest quantity of the float64 reading is off, of those that have one."""
-        rows = self.table()
-        rows = rows[(rows["reading"].isin(("fp64", "resumed"))) & (rows["tolerance"] > 0)]
-        return float((rows["difference"] / rows["tolerance"]).max())
+        return farthest(self.table())
+
+
+def farthest(table: Any) -> float:
+    """How many tolerances the farthest quantity of the float64 reading in a ``parity.csv`` is off."""
+    rows = table[table["reading"].isin(("fp64", "resumed")) & (table["tolerance"] > 0)]
+    return float((rows["difference"] / rows["tolerance"]).max())
 
     def turned(self, size: float, *, sought: bool) -> "Trial":
         return dataclasses.replace(self, size=size, sought=sought)

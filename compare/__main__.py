@@ -13,7 +13,8 @@ from rich.table import Table
 
 from compare import audit as auditing
 from compare import bench as benching
-from compare import completeness, conductor, parity, tables, throughput
+from compare import completeness, conductor, one_gpu, parity, tables, throughput
+from compare import gpu as judging
 from compare import lint as linting
 from compare.findings import Verdict
 from compare.load import Runs, load_runs
@@ -134,6 +135,18 @@ def audit(
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
     sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(TWINS)), every=every) else 1)
+
+
+@app.command()
+def gpu(
+    folder: Annotated[Path, typer.Argument(help="What python -m compare.one_gpu left.")] = one_gpu.OUT,
+) -> None:
+    """Say what a visit to a machine with one GPU came to; status 1 when a quantity is off."""
+    _, found, holds = judging.judge(folder)
+    for sentence in found:
+        log(sentence)
+    log(f"tables: {folder}")
+    sys.exit(0 if holds else 1)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ PEERS = {
     "mxnet-stock": "gluon",
     "deepspeed-default-cut": "deepspeed",
 }
+PRECISE_PEERS = ("torch-eager", "torch-compiled")  # which run on a GPU too, and in other precisions
 LOWERED = ("single", "columns", "stages")  # placements also timed in bf16
 VARIANTS = ("half", "merged")  # also timed, on one device, for the scaling model
 BASELINE = "two_column"
@@ -40,7 +41,7 @@ TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds"
 LAYER_COLUMNS = (*WHO, "repeat", "layer", "seconds")
 FEED_COLUMNS = ("backend", "repeat", "images_per_second", "augmented_by")
 MACHINE = "machine.json"
-LIMIT_COLUMNS = ("repeat", "fp32", "bf16", "copy", "link")
+LIMIT_COLUMNS = ("repeat", "fp32", "tf32", "bf16", "copy", "link")
 
 
 Rows = list[dict[str, Any]]
@@ -75,14 +76,17 @@ class Contender:
             "precision": self.precision,
         }
 
-    def run(self, interpreters: dict[str, str], data: Path, out: Path) -> Iterator[dict[str, Any]]:
-        """Train for some steps; yield a sample for each."""
+    def run(
+        self, interpreters: dict[str, str], data: Path, out: Path, device: str, steps: int
+    ) -> Iterator[dict[str, Any]]:
+        """Train for some steps on the processor or, in one process, on a GPU; yield a sample for each."""
         row = {**self.who, "batch": BATCH, "micro_batch": BATCH, "stages": "", "threads": self.threads}
         if self.name in PEERS:
-            seconds = peer(self.name, interpreters, self.threads)["seconds"]
+            seconds = peer(self, interpreters, device, steps)["seconds"]
         else:
             command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
-            command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(STEPS)]
+            command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(steps)]
+            command += ["--devices", "gpu:0"] if device == "cuda" else []
             command += ["--precision", self.precision, "--variant", self.variant]
             command += ["--layers"] if self.layered else []
             environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
@@ -95,26 +99,29 @@ class Contender:
             yield {**row, "seconds": value}
 
 
-def peer(name: str, interpreters: dict[str, str], threads: int) -> dict[str, Any]:
+def peer(contender: Contender, interpreters: dict[str, str], device: str, steps: int) -> dict[str, Any]:
     """What a peer's script prints."""
-    script = Path("peers") / f"{name.replace('-', '_')}.py"
-    command = [interpreters[PEERS[name]]]
-    if name == "deepspeed-default-cut":
+    script = Path("peers") / f"{contender.name.replace('-', '_')}.py"
+    command = [interpreters[PEERS[contender.name]]]
+    if contender.name == "deepspeed-default-cut":
         command += ["-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", "2", "--no_local_rank"]
-    output = _output([*command, str(script), str(BATCH), str(STEPS)], {"OMP_NUM_THREADS": str(threads)})
+    command += [str(script), str(BATCH), str(steps)]
+    if contender.name in PRECISE_PEERS:
+        command += [device, contender.precision]
+    output = _output(command, {"OMP_NUM_THREADS": str(contender.threads)} if contender.threads else {})
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 
 
-def limit(interpreters: dict[str, str]) -> dict[str, Any]:
+def limit(interpreters: dict[str, str], device: str = "cpu") -> dict[str, Any]:
     """The machine's rates a second: operations in products of matrices, bytes in copies and between two processes.
 
-    Without ``bf16`` where the processor has no bfloat16 of its own.
+    Without ``bf16`` where the processor has no bfloat16 of its own, ``tf32`` only of a GPU.
     """
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    return json.loads(_output([interpreters["deepspeed"], "peers/limit.py"], threads))
+    return json.loads(_output([interpreters["deepspeed"], "peers/limit.py", device], threads))
 
 
-def machine() -> str:
+def machine(gpu: str = "") -> str:
     """What runs a bench or a ladder, and since when, as ``machine.json`` has it."""
     found = {
         "processor": processor_name(),
@@ -122,7 +129,7 @@ def machine() -> str:
         "commit": current_commit(),
         "started": datetime.now(UTC).isoformat(timespec="minutes"),
     }
-    return json.dumps(found, indent=1) + "\n"
+    return json.dumps(found | ({"gpu": gpu} if gpu else {}), indent=1) + "\n"
 
 
 def feeding(interpreter: str, data: Path) -> dict[str, Any]:
@@ -177,6 +184,42 @@ def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contende
     return list(found.values())
 
 
+@dataclass
+class Collected:
+    """What was measured so far, table by table; ``results/README.md`` says what each holds."""
+
+    here: str
+    samples: Rows = field(default_factory=list)
+    phases: Rows = field(default_factory=list)
+    memory: Rows = field(default_factory=list)
+    timeline: Rows = field(default_factory=list)
+    layers: Rows = field(default_factory=list)
+    limits: Rows = field(default_factory=list)
+    feeds: Rows = field(default_factory=list)
+
+    def add(self, contender: Contender, repeat: int, samples: Rows, out: Path, *, whole: bool) -> None:
+        """Take what a contender's steps left; ``whole``: beyond their samples, and beyond the first round's memory."""
+        own = [{**row, "repeat": repeat} for row in samples]
+        self.samples += own
+        if contender.placement and whole:
+            self.phases += _phases(contender, repeat, out)
+            self.layers += _rows(contender, out / "layers.csv", own[0], LAYER_COLUMNS)
+        if contender.placement and repeat == 0:
+            self.memory += _rows(contender, out / "memory.csv", own[0], MEMORY_COLUMNS)
+            self.timeline += _rows(contender, out / "timeline.csv", own[0], TIMELINE_COLUMNS)
+
+    def write(self, target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        write_text(target / MACHINE, self.here)
+        write_table(target / "samples.csv", SAMPLE_COLUMNS, self.samples)
+        write_table(target / "phase_samples.csv", PHASE_COLUMNS, self.phases)
+        write_table(target / "memory.csv", MEMORY_COLUMNS, self.memory)
+        write_table(target / "timeline.csv", TIMELINE_COLUMNS, self.timeline)
+        write_table(target / "layer_samples.csv", LAYER_COLUMNS, self.layers)
+        write_table(target / "feed.csv", FEED_COLUMNS, self.feeds)
+        write_table(target / "limit.csv", LIMIT_COLUMNS, self.limits)
+
+
 def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     """Run all in turn, and write what they and the machine did to ``target``; ``results/README.md`` says which tables.
 
@@ -188,48 +231,26 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     rates = limit(interpreters)
     left, once = contenders(interpreters, lowered="bf16" in rates), scaled(interpreters)
     total = len(left) + len(once) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
-    samples: Rows = []
-    phases: Rows = []
-    memory: Rows = []
-    timeline: Rows = []
-    layers: Rows = []
-    limits: Rows = []
-    feeds: Rows = []
-    done = 0
-    here = machine()
+    found, done = Collected(machine()), 0
     with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):
-            limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
+            found.limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
             for name in NAMED:
                 if name in interpreters:
-                    feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
+                    found.feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
             for contender in left if repeat else [*left, *once]:
                 done += 1
                 progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")
                 if not progress.console.is_terminal:
                     log(f"[{done}/{total}] round {repeat + 1}: {contender.title}")
                 out = Path(scratch) / f"{repeat}-{contender.title.replace(' ', '-')}"
-                own = [{**row, "repeat": repeat} for row in contender.run(interpreters, data, out)]
-                samples += own
-                if contender.placement and contender in left:
-                    phases += _phases(contender, repeat, out)
-                    layers += _rows(contender, out / "layers.csv", own[0], LAYER_COLUMNS)
-                if contender.placement and repeat == 0:
-                    memory += _rows(contender, out / "memory.csv", own[0], MEMORY_COLUMNS)
-                    timeline += _rows(contender, out / "timeline.csv", own[0], TIMELINE_COLUMNS)
+                samples = list(contender.run(interpreters, data, out, "cpu", STEPS))
+                found.add(contender, repeat, samples, out, whole=contender in left)
                 progress.advance(bar)
-            left = best(left, samples)
+            left = best(left, found.samples)
             # After each round, so that a failure in a later one loses nothing.
-            target.mkdir(parents=True, exist_ok=True)
-            write_text(target / MACHINE, here)
-            write_table(target / "samples.csv", SAMPLE_COLUMNS, samples)
-            write_table(target / "phase_samples.csv", PHASE_COLUMNS, phases)
-            write_table(target / "memory.csv", MEMORY_COLUMNS, memory)
-            write_table(target / "timeline.csv", TIMELINE_COLUMNS, timeline)
-            write_table(target / "layer_samples.csv", LAYER_COLUMNS, layers)
-            write_table(target / "feed.csv", FEED_COLUMNS, feeds)
-            write_table(target / "limit.csv", LIMIT_COLUMNS, limits)
+            found.write(target)
 
 
 def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:

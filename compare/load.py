@@ -12,6 +12,7 @@ import pandas as pd
 from paper.architecture import Network
 from protocol.cases import find_case
 from protocol.errors import Misuse
+from protocol.probe import LOWERED
 from protocol.record import Record, check_file, read_record
 from protocol.sealed import Damaged, one_line, read_bytes
 from protocol.tensors import read_tensors
@@ -95,14 +96,14 @@ class Runs:
     def of(
         self, kind: str, *, backend: str | None = None, case: str | None = None, lowered: bool = False
     ) -> list[RunFolder]:
-        """Runs of a kind; ``lowered``: those in bf16 too, which answer for no claim and keep to no fp32 bound."""
+        """Runs of a kind; ``lowered``: those in tf32 and bf16 too, which answer for no claim."""
         return [
             run
             for run in self.finished
             if run.record.kind == kind
             and backend in (None, run.record.backend)
             and case in (None, run.case)
-            and (lowered or run.record.precision != "bf16")
+            and (lowered or run.record.precision not in LOWERED)
         ]
 
     def twins(self) -> list[RunFolder]:

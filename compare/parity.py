@@ -29,7 +29,7 @@ from compare.tables import COLUMNS
 from paper.cost import column_parameters, parameters
 from protocol.cases import ACCURACY_MARGIN
 from protocol.grid import Grid
-from protocol.probe import FIGURES, READINGS, RESUMED, centred, is_asked
+from protocol.probe import FIGURES, LOWERED, READINGS, RESUMED, centred, is_asked
 
 Row = dict[str, Any]
 RUNGS = (
@@ -215,6 +215,8 @@ def _between(runs: Runs) -> Iterator[Row]:
         mine, other = left.tensors("probe"), right.tensors("probe")
         for name in sorted(set(mine) & set(other)):
             reading, _, quantity = name.partition(".")
+            if reading in LOWERED:
+                continue
             if quantity != "logits" and not quantity.startswith(("gradient.", "test.")):
                 continue
             a, b = mine[name].astype(np.float64), other[name].astype(np.float64)

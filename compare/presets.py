@@ -9,7 +9,7 @@ import pandas as pd
 from compare.load import RunFolder, Runs
 from paper.architecture import Conv, Network, network
 from paper.recipe import ALL_MAPS, LAYERS, PRESETS, STANDARD_ORDER, Preset
-from protocol.probe import READINGS, centred
+from protocol.probe import READINGS, TAKEN, centred
 
 CURVES = "recipes"  # the case that trains every preset from the start
 
@@ -52,7 +52,7 @@ def signal(runs: Runs) -> list[dict[str, Any]]:
 
 def _signal(run: RunFolder) -> Iterator[dict[str, Any]]:
     kept = run.tensors("probe")
-    for reading in READINGS:
+    for reading in TAKEN:
         logits = kept.get(f"{reading}.test.start")
         if logits is None:
             continue

@@ -13,8 +13,8 @@ from compare.load import load_runs
 from protocol.errors import Misuse
 from protocol.files import new_folder
 
-HOLDS = ("audit", "bench", "faults", "ladder", "lint", "power", "runs", "stores")
-BENCHES, LADDERS = "bench", "ladder"
+HOLDS = ("audit", "bench", "faults", "ladder", "lint", "one-gpu", "power", "runs", "stores")
+BENCHES, LADDERS, ONE_GPU = "bench", "ladder", "one-gpu"
 LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
@@ -47,13 +47,17 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
         # What other machines did stays.
-        for kind in (BENCHES, LADDERS):
+        for kind in (BENCHES, LADDERS, ONE_GPU):
             if (target / kind).is_dir():
                 shutil.copytree(target / kind, draft / kind)
         if benched.is_dir():
             own = draft / BENCHES / folder_of(benched, "throughput.csv")
             shutil.rmtree(own, ignore_errors=True)
             shutil.copytree(benched, own)
+        if (visit := target.with_name(ONE_GPU)).is_dir():
+            own = draft / ONE_GPU / folder_of(visit / BENCHES, "samples.csv")
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(visit, own, ignore=shutil.ignore_patterns("logs", "state", "*.safetensors", ".*"))
         if climbed.is_dir():
             own = draft / LADDERS / folder_of(climbed, "parity.csv")
             own.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,8 @@ def folder_of(done: Path, table: str) -> str:
     if not all((done / name).is_file() for name in (MACHINE, table)):
         raise Misuse(f"what is in {done} is not complete: nox -s bench or nox -s ladder writes it anew")
     machine = json.loads((done / MACHINE).read_text())
-    return re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']} {machine['cores']} cores".lower()).strip("-")
+    name = machine.get("gpu") or f"{machine['processor']} {machine['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def by_machine(reference: Path, kind: str) -> list[Path]:

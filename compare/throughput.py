@@ -74,11 +74,13 @@ def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> list[Row]:
     """The rows of ``throughput.csv``: ours once for each peer, then the peers."""
     measured = speeds(samples, limits)
     is_peer = measured["backend"].isin(list(PEERS))
-    peers = measured[is_peer].set_index("backend")["images_per_second"]
+    peers = measured[is_peer].set_index(["backend", "precision"])["images_per_second"]
     ours = [
-        {**row, "peer": peer, "ratio_to_peer": row["images_per_second"] / speed}
+        # Peers that were not timed in a precision stand in it as they are in float32.
+        {**row, "peer": peer, "ratio_to_peer": row["images_per_second"] / own.get(row["precision"], own.get("fp32"))}
         for row in measured[~is_peer].to_dict("records")
-        for peer, speed in peers.items()
+        for peer, own in peers.groupby(level=0, sort=False)
+        for own in [own.droplevel(0)]
     ]
     return [*ours, *measured[is_peer].to_dict("records")]
 

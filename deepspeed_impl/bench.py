@@ -10,6 +10,7 @@ from typing import Any
 
 import deepspeed.comm as dist
 import torch.distributed
+from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl import feed, measure
 from deepspeed_impl.session import Session, open_session
@@ -62,6 +63,7 @@ def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
         batch = next(batches)
         fed = time.perf_counter()
         train_step(session, batch, experiment.rate(step))
+        get_accelerator().synchronize()
         ended = time.perf_counter()
         if step >= WARM_UP:
             timeline = [

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepspeed_impl.precision import strict
+from deepspeed_impl.precision import settle
 from protocol.errors import Misuse
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
@@ -28,7 +28,7 @@ aten = torch.ops.aten
 
 def lint(request: LintRequest) -> None:
     """Write the probe record of the network that the request's factory makes."""
-    strict()
+    settle("fp32")
     record = observe(request, "deepspeed", PACKAGES, lambda: Subject(request.spec))
     path = write_lint(request.out, record)
     log(f"measured {request.spec}: {path}; what it keeps of the paper: nox -s compare -- lint {path}")

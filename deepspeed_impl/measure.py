@@ -19,6 +19,7 @@ from protocol.ledger.memory import Part
 from protocol.ledger.rows import resident, rows
 
 METHOD = "torch.profiler, peak of allocation events in a step, on top of what it starts with"
+GPU_METHOD = "torch.cuda.max_memory_allocated in a step"
 # What a rank does in each of DeepSpeed's instructions.
 DOING = {
     schedule.ForwardPass: "forward",
@@ -63,6 +64,8 @@ class Clock:
             def run(self: Any, *args: Any, **kwargs: Any) -> None:
                 started = time.perf_counter()
                 carry_out(self, *args, **kwargs)
+                # A GPU has only been told; a processor is done.
+                get_accelerator().synchronize()
                 clock.done.append((doing, started, time.perf_counter() - started))
 
             return run
@@ -91,6 +94,13 @@ def allocations(session: Session) -> Iterator[Allocated]:
         allocated.gradients = _bytes(value.grad for value in session.stage.parameters() if value.grad is not None)
 
     hook = session.optimizer.register_step_pre_hook(weigh)
+    accelerator = get_accelerator()
+    if accelerator.device_name() != "cpu":
+        accelerator.reset_peak_memory_stats()
+        yield allocated
+        hook.remove()
+        allocated.peak = accelerator.max_memory_allocated() - _starts_with(session)
+        return
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield allocated
     hook.remove()
@@ -117,12 +127,22 @@ def memory(session: Session, device: str, allocated: Allocated) -> list[dict[str
         width=session.dtype.itemsize,
         lowered=micro.lowered and micro.lowered.itemsize,
     )
-    parameters = _bytes(session.stage.canonical().values())
-    velocities = sum(value.nbytes for value in session.optimizer.velocities().values())
+    parameters, velocities = _held(session)
     held = {"parameters": parameters, "gradients": allocated.gradients, "momentum": velocities}
-    starts_with = parameters + velocities + _bytes(_received(engine))
-    found = rows(device, step(part), held, starts_with + allocated.peak, METHOD)
+    method = METHOD if get_accelerator().device_name() == "cpu" else GPU_METHOD
+    found = rows(device, step(part), held, _starts_with(session) + allocated.peak, method)
     return [*found, resident(device, psutil.Process().memory_info().rss)]
+
+
+def _held(session: Session) -> tuple[int, int]:
+    """Bytes of parameters and of their momentum."""
+    velocities = sum(value.nbytes for value in session.optimizer.velocities().values())
+    return _bytes(session.stage.canonical().values()), velocities
+
+
+def _starts_with(session: Session) -> int:
+    """Bytes that a step finds allocated."""
+    return sum(_held(session)) + _bytes(_received(session.engine))
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -144,7 +144,10 @@ def _watched(session: Session, step: int, seen: Arrays) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-    seen |= {name: _whole(session, name, torch.cat(values)).cpu().numpy() for name, values in parts.items()}
+    for name, values in parts.items():
+        whole = _whole(session, name, torch.cat(values))
+        # numpy has no bfloat16.
+        seen[name] = (whole.float() if whole.dtype == torch.bfloat16 else whole).cpu().numpy()
 
 
 def _whole(session: Session, name: str, value: torch.Tensor) -> torch.Tensor:

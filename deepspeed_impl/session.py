@@ -80,6 +80,8 @@ def check_request(request: Request) -> Request:
     batch, replicas = request.case.batch, request.grid.replicas
     if batch % replicas:
         raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
+    if request.precision == "tf32" and devices[0].startswith("cpu"):
+        raise Misuse("tf32 is a GPU's arithmetic, and this run is on the processor, which has fp32, fp64 and bf16")
     if request.micro_batch and batch // replicas % request.micro_batch:
         whole = f"the batch of {batch}" if replicas == 1 else f"a replica's {batch // replicas} images"
         raise Misuse(f"--micro-batch {request.micro_batch} does not divide {whole}")
@@ -91,7 +93,7 @@ def open_session(
 ) -> Session:
     """Build this rank's part of the network a request asks for, with the weights of step 0."""
     request = check_request(request)
-    arithmetic = precision.strict()
+    arithmetic = precision.settle(request.precision)
     experiment = open_experiment(request.case, request.data, request.seed)
     # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves that
     # build's lock behind, and every run after it waits for ever.

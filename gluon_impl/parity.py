@@ -32,7 +32,7 @@ def parity(request: Request) -> None:
     oracle = oracle_of(request, verify=False)  # the command line has
     with claimed(request.out):
         run = None
-        for reading in map(READINGS.get, request.readings):
+        for reading in (READINGS[name] for name in request.readings):
             imposition = Imposition(part_size(request))
             make = imposition.make if reading.imposed else make_block
             session = open_session(replace(request, precision=reading.precision), "parity", make)

@@ -12,6 +12,7 @@ from gluon_impl.operators import COMPOSED, implementation
 from gluon_impl.optimizer import Optimizer
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
+from protocol.probe import LOWERED
 from protocol.record import Record, surroundings
 from protocol.request import Request
 
@@ -32,8 +33,8 @@ def open_session(request: Request, kind: Literal["train", "parity", "bench"], ma
     Raises:
         Misuse: the placement does not suit the devices, the network or this backend.
     """
-    if request.precision == "bf16":
-        raise Misuse("the gluon backend computes in fp32 and fp64; the deepspeed backend has bf16")
+    if request.precision in LOWERED:
+        raise Misuse(f"the gluon backend computes in fp32 and fp64; the deepspeed backend has {request.precision}")
     devices = list(request.devices) or placement.default_devices(request.grid)
     contexts = placement.contexts(request.grid, devices)
     size, count = placement.part_size(request), placement.micro_batches(request)

@@ -1,10 +1,11 @@
 """What this machine can do at the most in a second: products of large matrices, copies, and what two processes send.
 
-python peers/limit.py
+python peers/limit.py DEVICE, which is cpu or cuda
 """
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,27 +17,29 @@ import torch.distributed as dist
 SIZE, SMALL, REPEATS = 4096, 512, 7
 
 
-def shortest(work: Callable[[], object]) -> float:
+def shortest(work: Callable[[], object], device: str = "cpu") -> float:
     """Seconds."""
     found = []
     for _ in range(REPEATS):
         started = time.perf_counter()
         work()
+        if device == "cuda":
+            torch.cuda.synchronize()
         found.append(time.perf_counter() - started)
     return min(found)
 
 
-def product_rate(dtype: torch.dtype, size: int = SIZE) -> float:
+def product_rate(dtype: torch.dtype, size: int = SIZE, device: str = "cpu") -> float:
     """Floating-point operations a second in a square matrix product."""
-    a, b = torch.randn(2, size, size).to(dtype)
-    return 2 * size**3 / shortest(lambda: a @ b)
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    return 2 * size**3 / shortest(lambda: a @ b, device)
 
 
-def copy_rate() -> float:
+def copy_rate(device: str) -> float:
     """Bytes a second, read and written, in a copy too large for the caches."""
-    source = torch.zeros(1 << 28)
+    source = torch.zeros(1 << 28, device=device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / shortest(lambda: target.copy_(source))
+    return 2 * source.nbytes / shortest(lambda: target.copy_(source), device)
 
 
 def exchange(rank: int, folder: str) -> None:
@@ -57,10 +60,22 @@ def link_rate() -> float:
         return float(Path(folder, "rate").read_text())
 
 
-if __name__ == "__main__":
-    torch.set_float32_matmul_precision("highest")
-    found = {"fp32": product_rate(torch.float32), "copy": copy_rate(), "link": link_rate()}
+def on_processor() -> dict[str, float]:
+    found = {"fp32": product_rate(torch.float32), "copy": copy_rate("cpu"), "link": link_rate()}
     # A processor without bfloat16 of its own emulates it, many times slower than float32.
     if product_rate(torch.bfloat16, SMALL) > product_rate(torch.float32, SMALL):
         found["bf16"] = product_rate(torch.bfloat16)
-    print(json.dumps(found))
+    return found
+
+
+def on_gpu() -> dict[str, float | str]:
+    rates = {"fp32": product_rate(torch.float32, 2 * SIZE, "cuda"), "copy": copy_rate("cuda")}
+    torch.backends.cuda.matmul.allow_tf32 = True
+    rates["tf32"] = product_rate(torch.float32, 2 * SIZE, "cuda")
+    rates["bf16"] = product_rate(torch.bfloat16, 2 * SIZE, "cuda")
+    return {"gpu": torch.cuda.get_device_name(), **rates}
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("highest")
+    print(json.dumps(on_gpu() if sys.argv[1] == "cuda" else on_processor()))

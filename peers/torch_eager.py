@@ -1,4 +1,7 @@
-"""torch with its own layers, eager, as one would write it first: python peers/torch_eager.py BATCH STEPS"""
+"""torch with its own layers, eager, as one would write it first.
+
+python peers/torch_eager.py BATCH STEPS DEVICE PRECISION
+"""
 
 import json
 import sys
@@ -24,18 +27,25 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 1000))
 
 
-def measure(net: nn.Module, batch: int, steps: int) -> None:
+def measure(net: nn.Module, batch: int, steps: int, device: str, precision: str) -> None:
     """Train on random images; print the threads and each step's seconds as JSON."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    net = net.to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    images, labels, seconds = torch.randn(batch, 3, 227, 227), torch.randint(1000, (batch,)), []
+    images, labels = torch.randn(batch, 3, 227, 227, device=device), torch.randint(1000, (batch,), device=device)
+    seconds = []
     for _ in range(WARM_UP + steps):
         started = time.perf_counter()
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = nn.functional.cross_entropy(net(images), labels)
+        loss.backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     print(json.dumps({"threads": torch.get_num_threads(), "seconds": seconds[WARM_UP:]}))
 
 
 if __name__ == "__main__":
-    measure(network(), int(sys.argv[1]), int(sys.argv[2]))
+    measure(network(), int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -11,7 +11,7 @@ import typer
 
 from protocol.errors import Failed, Misuse
 from protocol.lint import LintRequest, make_lint_request
-from protocol.probe import READINGS
+from protocol.probe import TAKEN
 from protocol.record import log
 from protocol.request import Request, make_request
 
@@ -128,11 +128,11 @@ def _command(backend: str, handler: Handler) -> Callable[..., Any]:
         epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
         steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of weights, samples, augmentation and dropout.")] = 0,
-        precision: Annotated[str, typer.Option(help="fp32, fp64 or bf16.")] = "fp32",
+        precision: Annotated[str, typer.Option(help="fp32, fp64 or, on a GPU, tf32; or bf16.")] = "fp32",
         resume: Annotated[bool, typer.Option(help="Go on from the last saved state.")] = True,
         out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
         oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,
-        readings: Annotated[str, typer.Option(help="Which of parity's readings to take.")] = ",".join(READINGS),
+        readings: Annotated[str, typer.Option(help="Which of parity's readings to take.")] = ",".join(TAKEN),
         layers: Annotated[bool, typer.Option("--layers", help="Time each layer by itself too, in a bench.")] = False,
     ) -> None:
         handler(

@@ -13,6 +13,8 @@ unit roundoff for each layer, since each rounds its result:
     free      float32 making its own: a few near-ties fall the other way, and a gradient jumps. To the above is added
               how far that quantity is led in float64 runs that make the other way all choices that rounding could tip,
               or a random half of them
+    tf32,     imposed, in units of theirs: they round what products take, and sum in float32, so that no SAFETY is due
+    bf16
     fp64      imposed, times 2^-29, the ratio of the two precisions' units
     resumed   of a training run in float64 that was stopped and went on elsewhere: fp64's, and its errors exactly
 
@@ -29,7 +31,7 @@ import numpy as np
 from paper.architecture import Activation, Network, Pool
 from protocol import dropout, literal, probe
 from protocol.experiment import Experiment, open_experiment
-from protocol.probe import READINGS
+from protocol.probe import LOWERED, READINGS, TAKEN
 from protocol.random_bits import Purpose, words
 from protocol.record import Record, log, surroundings, write_table
 from protocol.reference import Arrays, Pass, cross_entropy, forward, softmax, update
@@ -47,6 +49,8 @@ TIPPED_HALVES = 2
 PERTURBATIONS = 4
 FP32_UNIT = 2.0**-24
 FP64_UNIT_RATIO = 2.0**-29
+UNITS = {"tf32": 2.0**13, "bf16": 2.0**16}  # unit roundoffs, as multiples of float32's
+GREY_LEVELS = 256  # that an image without its mean may reach
 GIVEN = ("start", "images", "labels")  # what the network does not compute
 ENVELOPE_STEPS = 50
 # Training amplifies any rounding, so another kernel's run is one more draw of the perturbed runs' distribution. Of
@@ -178,7 +182,7 @@ def _of_step(choices: Arrays | None, step: int) -> Arrays | None:
 
 
 def tolerances(
-    experiment: Experiment, truth: OracleRun, readings: Collection[str] = tuple(READINGS)
+    experiment: Experiment, truth: OracleRun, readings: Collection[str] = TAKEN
 ) -> dict[str, dict[str, float]]:
     """By reading and quantity: how far a correct network may be from float64. ``readings``: those asked for."""
     start = experiment.weights()
@@ -194,7 +198,7 @@ def tolerances(
     runs = [perturbed_run(seed) for seed in range(PERTURBATIONS)]
     imposed = {name: max(SAFETY * max(run[name] for run in runs), floor) for name in runs[0]}
     fp64 = {name: bound * FP64_UNIT_RATIO for name, bound in imposed.items()}
-    bounds = {"fp64": fp64, "imposed": imposed}
+    bounds = {"fp64": fp64, "imposed": imposed, **{name: _lowered(name, imposed) for name in LOWERED}}
     if "free" in readings:
         margins = margins_of(experiment.network, _outputs(truth.seen), _outputs(imposed))
         coins = [None, *(np.random.default_rng(seed) for seed in range(TIPPED_HALVES))]
@@ -204,7 +208,7 @@ def tolerances(
             for name, bound in imposed.items()
         }
     found = {
-        reading: {name: 0.0 if name.partition(".")[0] in GIVEN else own[name] for name in own}
+        reading: {name: 0.0 if _is_exact(name, reading) else own[name] for name in own}
         for reading, own in bounds.items()
         if reading in readings
     }
@@ -216,6 +220,25 @@ def tolerances(
         resumed = {name: bound for name, bound in fp64.items() if name.partition(".")[0] in probe.RESUMED_KINDS}
         found[probe.RESUMED.name] = {**resumed, **dict.fromkeys(figures, 0.0)}
     return found
+
+
+def _lowered(reading: str, imposed: Mapping[str, float]) -> dict[str, float]:
+    """The bounds of a reading in which products round what they take; weights and their updates stay in float32."""
+    unit = UNITS[reading]
+    found = {name: bound * unit / SAFETY for name, bound in imposed.items()}
+    for name, bound in imposed.items():
+        kind, _, parameter = name.partition(".")
+        if kind in ("step", "weight"):
+            found[name] = bound + found[f"{'gradient' if kind == 'step' else 'momentum'}.{parameter}"]
+        elif kind == "images":
+            found[name] = unit * FP32_UNIT * GREY_LEVELS
+    return found
+
+
+def _is_exact(quantity: str, reading: str) -> bool:
+    kind = quantity.partition(".")[0]
+    # In bfloat16 the images themselves are rounded.
+    return kind in GIVEN and not (kind == "images" and reading == "bf16")
 
 
 def _late(quantity: str) -> bool:

@@ -22,6 +22,9 @@ In each it observes these quantities, in an order in which each can be the cause
     report.error.S,         the share of wrong guesses that the backend reports of a step, and of the test images:
     report.top1.V, .top5.V  against a count from its own logits and probabilities
 
+Where precision is given up for speed, two more can be asked for, imposed as well: ``tf32``, in which a GPU's products
+and convolutions round what they take to 11 bits, and ``bf16``, to 8.
+
 A training run that was stopped and went on elsewhere is compared in its losses, last weights and momentum, and exactly
 in ``error.S``, ``top1.V`` and ``top5.V``, which are the oracle's own (:data:`RESUMED`).
 """
@@ -37,6 +40,7 @@ from protocol.experiment import Experiment
 from protocol.random_bits import Purpose, below, words
 from protocol.reference import Arrays
 
+LOWERED = ("tf32", "bf16")  # precisions below float32
 RELU_AT = (-100.0, -1.0, -1e-9, 1e-9, 1.0, 10.0, 100.0)  # where each backend is asked for ReLU's gradient
 SAMPLED = 256  # entries kept of each tensor, to compare backends with each other
 SAMPLED_KINDS = ("logits", "gradient", "test")
@@ -58,8 +62,14 @@ RESUMED_KINDS = ("loss", "weight", "momentum")
 FIGURES = ("error", "top1", "top5")  # shares of wrong guesses, which near-ties of float32 may tip
 READINGS = {
     reading.name: reading
-    for reading in (Reading("fp64", "fp64"), Reading("imposed", "fp32", imposed=True), Reading("free", "fp32"))
+    for reading in (
+        Reading("fp64", "fp64"),
+        Reading("imposed", "fp32", imposed=True),
+        Reading("free", "fp32"),
+        *(Reading(name, name, imposed=True) for name in LOWERED),
+    )
 }
+TAKEN = ("fp64", "imposed", "free")  # unless others are asked for
 
 
 @dataclass(frozen=True)

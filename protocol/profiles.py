@@ -6,7 +6,7 @@ from pathlib import Path
 
 from paper.recipe import PRESETS
 from protocol.cases import find_case
-from protocol.probe import READINGS, RESUMED
+from protocol.probe import RESUMED, TAKEN
 from protocol.request import default_folder
 
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
@@ -73,7 +73,7 @@ class Job:
         if self.verb == "train":
             return (RESUMED.name,) if self.oracle else ()
         flag = "--readings"
-        return tuple(self.extra[self.extra.index(flag) + 1].split(",")) if flag in self.extra else tuple(READINGS)
+        return tuple(self.extra[self.extra.index(flag) + 1].split(",")) if flag in self.extra else TAKEN
 
     @property
     def leaves(self) -> str:

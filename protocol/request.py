@@ -7,11 +7,11 @@ from paper.names import unknown
 from protocol.cases import Case, find_case
 from protocol.errors import Misuse
 from protocol.grid import Grid
-from protocol.probe import READINGS
+from protocol.probe import READINGS, TAKEN
 
 RUNS = Path("results/runs")
 # What weights, their gradients and momentum are kept in; with bf16, activations are bfloat16.
-PRECISIONS = {"fp32": "float32", "fp64": "float64", "bf16": "float32"}
+PRECISIONS = {"fp32": "float32", "fp64": "float64", "tf32": "float32", "bf16": "float32"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make_request(
     resume: bool = True,
     out: Path | None = None,
     oracle: Path | None = None,
-    readings: str = ",".join(READINGS),
+    readings: str = ",".join(TAKEN),
     layers: bool = False,
 ) -> Request:
     """Check what was asked for and fill in the rest.

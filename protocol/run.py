@@ -351,10 +351,8 @@ def oracle_of(request: Request, *, verify: bool = True) -> Path:
         Misuse: none was named, it carried out another experiment, or what it found is not there; or parity is asked for
             in a precision that it has no reading of.
     """
-    if request.precision == "bf16":
-        raise Misuse(
-            "parity takes its readings in fp64 and fp32; bf16 is held to fp32 by: nox -s ladder -- --rung accuracy"
-        )
+    if request.precision in probe.LOWERED:
+        raise Misuse(f"each of parity's readings has a precision of its own; ask for --readings {request.precision}")
     if request.oracle is None:
         raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
     experiment = open_experiment(request.case, request.data, request.seed)

@@ -49,16 +49,22 @@ def test_nothing_rounds_operands_on_a_gpu_and_records_say_so(monkeypatch: pytest
     assert precision.description() == "convolutions may be TF32"
     torch.set_float32_matmul_precision("high")
     assert precision.description() == "products and convolutions may be TF32"
-    assert precision.strict() == "strict"
+    assert precision.settle("fp32") == "strict"
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+def test_tf32_is_allowed_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert precision.settle("tf32") == "products and convolutions may be TF32"
+    assert precision.settle("bf16") == "strict"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here: python -m pytest this file on one")
 @pytest.mark.parametrize("operation", ["product", "convolution"])
 def test_the_error_on_a_gpu_is_that_of_float32(operation: str) -> None:
-    precision.strict()
+    precision.settle("fp32")
 
     def on_gpu(dtype: str) -> np.ndarray:
         arrays = (LEFT, RIGHT) if operation == "product" else (IMAGES, KERNELS)

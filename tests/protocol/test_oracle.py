@@ -10,7 +10,7 @@ from protocol import oracle, probe
 from protocol.cases import find_case
 from protocol.experiment import Experiment, open_experiment
 from protocol.oracle import GIVEN, OracleRun
-from protocol.probe import FIGURES, READINGS, RESUMED, is_asked
+from protocol.probe import FIGURES, READINGS, RESUMED, TAKEN, is_asked
 from protocol.reference import Pass, carry_out
 
 STEPS = 4
@@ -33,7 +33,7 @@ def bounds(experiment: Experiment, truth: OracleRun) -> dict[str, dict[str, floa
 
 
 def test_every_quantity_has_a_bound_in_every_reading(truth: OracleRun, bounds: dict[str, dict[str, float]]) -> None:
-    assert set(bounds) == {*READINGS, RESUMED.name}
+    assert set(bounds) == {*TAKEN, RESUMED.name}
     for name, own in bounds.items():
         reading = READINGS.get(name, RESUMED)
         seen = {quantity for quantity in truth.seen if is_asked(quantity, reading) or quantity.startswith("test.")}
@@ -50,6 +50,23 @@ def test_every_quantity_has_a_bound_in_every_reading(truth: OracleRun, bounds: d
 
 def test_only_what_is_asked_for_is_bounded(experiment: Experiment, truth: OracleRun) -> None:
     assert set(oracle.tolerances(experiment, truth, ("imposed",))) == {"imposed"}
+
+
+def test_lower_precisions_are_bounded_by_what_they_round(experiment: Experiment, truth: OracleRun) -> None:
+    """TF32's operands have 2^13 units of float32, bfloat16's 2^16; weights, and in TF32 images, are whole."""
+    found = oracle.tolerances(experiment, truth, ("imposed", "tf32", "bf16"))
+    imposed = found["imposed"]
+    for reading, unit in (("tf32", 2**13), ("bf16", 2**16)):
+        own = found[reading]
+        for quantity in ("forward.conv1", "gradient.conv1.weight", "logits"):
+            assert own[quantity] == pytest.approx(imposed[quantity] * unit / oracle.SAFETY)
+            assert own[quantity] < 0.2
+        assert own["start.conv1.weight"] == own["labels.0"] == own["report.error.0"] == 0
+        # Rounding of the weights themselves is float32's, however small the update.
+        gradient, step = own["gradient.conv2.bias"], own["step.conv2.bias"]
+        assert gradient < step < gradient + 2 * imposed["step.conv2.bias"]
+    assert found["tf32"]["images.0"] == 0
+    assert found["bf16"]["images.0"] == 1
 
 
 def test_the_bounds_are_no_wider_than_they_have_to_be(

@@ -13,8 +13,7 @@ INTERPRETERS = {name: os.environ.get(f"{name.upper()}_PYTHON", "") for name in (
 @pytest.mark.parametrize("name", bench.PEERS)
 def test_a_peer_says_its_threads_and_seconds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "BATCH", 16)
-    monkeypatch.setattr(bench, "STEPS", 1)
-    found = bench.peer(name, INTERPRETERS, 1)
+    found = bench.peer(bench.Contender(name, threads=1), INTERPRETERS, "cpu", 1)
     assert found["threads"] == 1
     assert len(found["seconds"]) == 1
 

@@ -241,9 +241,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
                     found.feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
             for contender in left if repeat else [*left, *once]:
                 done += 1
-                progress.update(bar, description=f"round {repeat + 1} of {REPEATS}: {contender.title}")
-                if not progress.console.is_terminal:
-                    log(f"[{done}/{total}] round {repeat + 1}: {contender.title}")
+                log(f"[{done}/{total}] round {repeat + 1} of {REPEATS}: {contender.title}")
                 out = Path(scratch) / f"{repeat}-{contender.title.replace(' ', '-')}"
                 samples = list(contender.run(interpreters, data, out, "cpu", STEPS))
                 found.add(contender, repeat, samples, out, whole=contender in left)

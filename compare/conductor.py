@@ -1,6 +1,7 @@
 """Carry out a profile's jobs, each in its backend's own environment, and keep what is finished."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +22,8 @@ from protocol.request import RUNS
 
 LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
-WATCH_EVERY, POLL = 0.5, 0.1  # seconds
+WATCH_EVERY, POLL, LOOK_EVERY = 0.5, 0.1, 1.0  # seconds
+SURE = 60.0  # seconds of work after which this machine's own pace counts as much as the usual one
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
 MEMORY_SHARE = 0.8  # of what is free at the start, that jobs beside each other may take together
 CGROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
@@ -99,6 +101,7 @@ class Running:
 
     job: Job
     process: subprocess.Popen[bytes]
+    since: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(cls, job: Job, interpreter: str, data: Path, commit: str) -> "Running":
@@ -129,6 +132,25 @@ def free_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> float:
     return free / 2**30
 
 
+def _next(waiting: list[Job], under_way: list[Job], room: float) -> Job | None:
+    """The first of ``waiting`` that can start beside what is under way, if one can."""
+    if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
+        return None
+    unfinished = {job.folder for job in (*waiting, *under_way)}
+    begun = {job.folder for job in under_way}
+    left = room - sum(job.gib for job in under_way)
+    for job in waiting:
+        if job.after in begun:
+            continue
+        begun.add(job.folder)
+        if job.timed and under_way:
+            # Nothing that comes later overtakes it, or it would never be alone.
+            return None
+        if job.oracle not in unfinished and (job.gib <= left or not under_way):
+            return job
+    return None
+
+
 @dataclass
 class Queue:
     """Jobs in order. ``AT_ONCE`` run beside each other where ``room`` (GiB) allows it, but what is timed runs alone.
@@ -142,23 +164,10 @@ class Queue:
 
     def next(self) -> Job | None:
         """Take the job that can start now, if one can."""
-        under_way = [other.job for other in self.running]
-        if len(under_way) == AT_ONCE or any(job.timed for job in under_way):
-            return None
-        unfinished = {job.folder for job in (*self.waiting, *under_way)}
-        begun = {job.folder for job in under_way}
-        left = self.room - sum(job.gib for job in under_way)
-        for job in self.waiting:
-            if job.after in begun:
-                continue
-            begun.add(job.folder)
-            if job.timed and under_way:
-                # Nothing that comes later overtakes it, or it would never be alone.
-                return None
-            if job.oracle not in unfinished and (job.gib <= left or not under_way):
-                self.waiting.remove(job)
-                return job
-        return None
+        job = _next(self.waiting, [other.job for other in self.running], self.room)
+        if job:
+            self.waiting.remove(job)
+        return job
 
     def ended(self) -> list[Running]:
         """Take out those that have ended."""
@@ -166,9 +175,20 @@ class Queue:
         self.running = [job for job in self.running if job not in found]
         return found
 
-    def seconds(self) -> float:
-        """The usual length of what is left, one after the other."""
-        return sum(job.seconds for job in (*self.waiting, *(other.job for other in self.running)))
+    def forecast(self) -> tuple[float, float]:
+        """Seconds that what is left usually takes, jobs beside each other as they may be, and the GiB they hold."""
+        now = time.monotonic()
+        left = {other.job: max(1.0, other.job.seconds - (now - other.since)) for other in self.running}
+        waiting, passed, most = list(self.waiting), 0.0, 0.0
+        while waiting or left:
+            while job := _next(waiting, list(left), self.room):
+                waiting.remove(job)
+                left[job] = float(job.seconds)
+            most = max(most, sum(job.gib for job in left))
+            step = min(left.values())
+            passed += step
+            left = {job: seconds - step for job, seconds in left.items() if seconds > step}
+        return passed, most
 
     def needs(self, oracle: Path) -> bool:
         return any(job.oracle == oracle for job in (*self.waiting, *(other.job for other in self.running)))
@@ -195,26 +215,34 @@ def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tup
         log(f"{len(jobs) - total} of {len(jobs)} jobs are done already")
     LOGS.mkdir(parents=True, exist_ok=True)
     failed: list[Job] = []
-    planned, started = queue.seconds(), time.monotonic()
+    (planned, most), started = queue.forecast(), time.monotonic()
+    if total:
+        disk = sum(job.disk for job in queue.waiting)
+        free = shutil.disk_usage(RUNS).free / 2**30
+        log(
+            f"{total} jobs: usually {planned / 60:.0f} min on two cores, up to {most:.0f} GiB of memory and {disk:.0f} "
+            f"GiB of disk for a while ({free_memory():.0f} and {free:.0f} are free)"
+        )
     watch = Watch()
     watch.start()
     with display(total) as progress:
         bar = progress.add_task("", total=total)
 
-        def announce(job: Job) -> None:
-            done = planned - queue.seconds()
-            # Jobs so far say how fast this machine is against the usual one.
-            pace = (time.monotonic() - started) / done if done else 1 / AT_ONCE
-            left = f"about {max(1, round(queue.seconds() * pace / 60))} min left"
-            progress.update(bar, description=f"{', '.join(other.job.title for other in queue.running)}; {left}")
-            if not progress.console.is_terminal:
-                log(f"[{total - len(queue.waiting)}/{total}] {job.title}; {left}")
+        def time_left() -> str:
+            ahead, _ = queue.forecast()
+            # Jobs so far say how fast this machine is against the usual one, the more surely the more there are.
+            pace = (time.monotonic() - started + SURE) / (max(0.0, planned - ahead) + SURE)
+            return f"about {max(1, round(ahead * pace / 60))} min left"
 
+        looked = 0.0
         try:
             while queue.waiting or queue.running:
                 while job := queue.next():
                     queue.running.append(Running.start(job, interpreters[job.backend], data, commit))
-                    announce(job)
+                    log(f"[{total - len(queue.waiting)}/{total}] {job.title}; {time_left()}")
+                if time.monotonic() - looked > LOOK_EVERY:
+                    looked = time.monotonic()
+                    progress.update(bar, description=time_left())
                 time.sleep(POLL)
                 for ended in queue.ended():
                     job = ended.job
@@ -235,8 +263,8 @@ def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tup
 
 
 def display(total: int) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    """A bar on a terminal, nothing elsewhere; what is said meanwhile stands above it."""
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not console.is_terminal or total == 0)
 

@@ -62,7 +62,7 @@ class Job:
     seed: int = 0
     extra: tuple[str, ...] = ()
     oracle: Path | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
     label: str = ""
     into: Path | None = None  # another run's folder, that this one begins
     after: Path | None = None  # the folder that another job has to have begun
@@ -96,6 +96,14 @@ class Job:
         if self.backend == "oracle":
             return 7.5 if full else 1.0
         return 3.0 if full else 1.5
+
+    @property
+    def disk(self) -> float:
+        """About how many GiB its folder takes, whole networks included, until they are not needed any more."""
+        full = find_case(self.case).size == "full"
+        if self.backend == "oracle":
+            return 3.0 if full else 0.05
+        return 0.5 if full and self.verb == "train" else 0.05
 
     @property
     def folder(self) -> Path:
@@ -160,7 +168,7 @@ def _moves(oracle: Job, backends: tuple[str, ...], moves: Iterable[tuple[Place, 
             verb="train",
             placement=after,
             oracle=oracle.folder,
-            seconds=12,
+            seconds=10,
             extra=precise,
             label=f"-from-{left}-{before}",
         )
@@ -177,16 +185,16 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     one_step, bench = ("--epochs", "1"), ("--steps", "5")
     jobs: list[Job] = []
     imposed = ("--readings", "imposed")
-    jobs += _parity(Job("oracle", "oracle", "parity", 60, extra=imposed), backends, 20, "imposed")
+    jobs += _parity(Job("oracle", "oracle", "parity", 130, extra=imposed), backends, 18, "imposed")
     # The long ones first, so that at the end none is left alone.
     for backend in backends:
-        jobs.append(Job(backend, "train", "photos", 100, TWINS[backend][1]))
+        jobs.append(Job(backend, "train", "photos", 155, TWINS[backend][1]))
     for variant in ("merged", "half"):
-        oracle = Job("oracle", "oracle", "parity", 20, variant=variant, extra=(*one_step, *imposed))
-        jobs += _parity(oracle, backends, 12, "imposed")
+        oracle = Job("oracle", "oracle", "parity", 40, variant=variant, extra=(*one_step, *imposed))
+        jobs += _parity(oracle, backends, 13, "imposed")
     for preset, placements in COVERED.items():
         oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
-        jobs += _parity(oracle, backends, 14, placements=placements)
+        jobs += _parity(oracle, backends, 12, placements=placements)
         if preset == "paper":
             jobs += _moves(oracle, backends, MOVES)
     jobs += _trajectories(backends)
@@ -208,9 +216,9 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
 
 def _trajectories(backends: tuple[str, ...]) -> list[Job]:
     """The losses of fifty steps, and the bounds that float32 runs should keep to."""
-    jobs = [Job("oracle", "envelope", "trajectory", 20)]
+    jobs = [Job("oracle", "envelope", "trajectory", 35)]
     for backend in backends:
-        jobs += [Job(backend, "train", "trajectory", 15, placement) for placement in TWINS[backend]]
+        jobs += [Job(backend, "train", "trajectory", 12, placement) for placement in TWINS[backend]]
     return jobs
 
 
@@ -234,16 +242,16 @@ def recipes(backends: tuple[str, ...]) -> list[Job]:
 def ladder(backends: tuple[str, ...]) -> list[Job]:
     """Every named placement at two presets, the others at two, at small size; full size; and trajectories."""
     # The full-size oracles come first: where memory is short, a small job beside each of them is all it has room for.
-    jobs = _parity(Job("oracle", "oracle", "parity", 80), backends, 100)
-    jobs += _parity(Job("oracle", "oracle", "parity-paper", 80), backends, 25, "imposed,free")
+    jobs = _parity(Job("oracle", "oracle", "parity", 140), backends, 105)
+    jobs += _parity(Job("oracle", "oracle", "parity-paper", 140), backends, 35, "imposed,free")
     # One step shows the other readings at full size, and how much of the image is left in their logits.
     for preset in ("chm-145", "caffe", "notes"):
-        oracle = Job("oracle", "oracle", "parity", 30, preset=preset, extra=("--epochs", "1"))
-        jobs += _parity(oracle, backends, 15, "imposed,free")
+        oracle = Job("oracle", "oracle", "parity", 60, preset=preset, extra=("--epochs", "1"))
+        jobs += _parity(oracle, backends, 23, "imposed,free")
     for preset in PRESETS:
         tried = {"paper": EVERY, "chm-145": NAMED}.get(preset, TWINS)
         oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
-        jobs += _parity(oracle, backends, 18, placements=tried)
+        jobs += _parity(oracle, backends, 12, placements=tried)
         if preset == "paper":
             jobs += _moves(oracle, backends, (*MOVES, *MORE_MOVES))
     return [*jobs, *_trajectories(backends)]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,49 @@ def test_a_run_that_goes_on_elsewhere_waits_until_it_was_begun() -> None:
     assert queue.next() is None
     queue.running.clear()
     assert queue.next() == goes_on
+
+
+def test_the_time_left_counts_jobs_beside_each_other_and_what_has_passed() -> None:
+    oracle = Job("oracle", "oracle", "ladder", 30)
+    held = [Job(backend, "parity", "ladder", 10, oracle=oracle.folder) for backend in ("gluon", "deepspeed")]
+    timed = Job("gluon", "bench", "full", 5)
+    queue = conductor.Queue([oracle, *held, Job("gluon", "train", "photos", 20), timed], room=8)
+    # The training run beside the oracle, both parity runs beside each other, then the bench alone.
+    assert queue.forecast() == (30 + 10 + 5, 3.0)
+    assert queue.next() == oracle
+    queue.running.append(conductor.Running(oracle, subprocess.Popen(["true"]), time.monotonic() - 12))
+    assert queue.forecast()[0] == pytest.approx(45 - 10, abs=0.1)  # the training run, which takes 20 s, is late
+    queue.running[0].since -= 100  # far over its usual time: it may end at any moment
+    queue.waiting.clear()
+    assert queue.forecast()[0] == pytest.approx(1)
+    # With room for one at a time, all follow each other.
+    assert conductor.Queue([*held, timed], room=2).forecast() == (25, 3.0)
+
+
+def test_an_audit_says_what_it_takes_before_it_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs = [Job("gluon", "train", "photos", 180), Job("oracle", "oracle", "parity", 60)]
+    conductor.carry_out(jobs, {"gluon": "true", "oracle": "true"}, tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("2 jobs: usually 3 min on two cores, up to 9 GiB of memory and 3 GiB of disk")
+    assert "about" in said[1]
+    assert "min left" in said[1]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_bar_stays_on_one_line_at_any_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with conductor.display(51) as progress:
+        progress.console.width = columns
+        bar = progress.add_task("about 11 min left", total=51, completed=7)
+        assert not progress.finished
+        lines = progress.console.render_lines(progress.get_renderable())
+        text = "".join(segment.text for segment in lines[0])
+    assert len(lines) == 1
+    assert "7/51" in text
+    assert "about 11 min left" in text
+    assert bar is not None
 
 
 def test_what_another_commit_began_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

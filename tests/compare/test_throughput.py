@@ -184,5 +184,5 @@ def test_a_peer_goes_on_with_the_threads_that_served_it_best() -> None:
 
 def test_a_contender_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Misuse, match=r"peers/torch_eager.py 128 3 failed with status 2; it last said: .*can't open"):
+    with pytest.raises(Misuse, match=r"peers/torch_eager.py 128 1 failed with status 2; it last said: .*can't open"):
         bench.peer(Contender("torch-eager", threads=1), {"deepspeed": sys.executable}, "cpu", 1)

@@ -92,6 +92,7 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         Misuse: a rank refused the request.
         Failed: a rank failed, or they made no progress; the record says why, too.
     """
+    limit = patience()
     if implementation() == EAGER:
         log("no C++ compiler that works: the response norm runs as eager operators, several times slower")
     ranks, cores = len(request.devices), os.cpu_count() or 1
@@ -118,12 +119,13 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
         began = time.time()
         process.start()
         try:
-            gave_up = _watch(process, ranks)
-        except KeyboardInterrupt:
-            # A terminal has told the launcher too; who stops this process alone has not.
+            gave_up = _watch(process, ranks, limit)
+        except BaseException as error:
+            # A terminal that sends Ctrl-C has told the launcher too; who stops this process alone has not.
             process.terminate()
             process.join()
-            note_end(request.out, began, "interrupted")
+            if isinstance(error, KeyboardInterrupt):
+                note_end(request.out, began, "interrupted")
             raise
         if process.exitcode or gave_up:
             status, sentence = _cause(cause, gave_up)
@@ -138,8 +140,8 @@ def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
     launcher.main()
 
 
-def _watch(process: BaseProcess, ranks: int) -> str:
-    """Wait for the launcher; where its ranks do nothing for too long, end them and return a sentence that says so.
+def _watch(process: BaseProcess, ranks: int, limit: float) -> str:
+    """Wait for the launcher; where its ranks do nothing for ``limit`` seconds, end them and return a sentence.
 
     Time in which this process was itself stopped, as by Ctrl-Z, does not count.
     """
@@ -150,7 +152,7 @@ def _watch(process: BaseProcess, ranks: int) -> str:
         used = sum(_seconds(rank) for rank in found.values())
         waited = waited + POLL if used - before < IDLE * POLL else 0.0
         before = used
-        if waited > patience():
+        if waited > limit:
             stopped = [number for number, rank in found.items() if rank.status() == psutil.STATUS_STOPPED]
             missing = sorted(set(range(ranks)) - set(found))
             process.terminate()
@@ -158,12 +160,15 @@ def _watch(process: BaseProcess, ranks: int) -> str:
             for rank in found.values():
                 with suppress(psutil.Error):
                     rank.kill()
+            # DeepSpeed's launcher would wait half a minute for each of them.
+            process.kill()
+            process.join()
             why = "none of them computes"
             if stopped:
                 why = f"rank {', '.join(map(str, stopped))} is stopped"
             elif missing:
                 why = f"rank {', '.join(map(str, missing))} has ended, and the others wait for it"
-            return f"the ranks made no progress for {patience():.0f} s: {why}; {PATIENCE} sets how long is waited"
+            return f"the ranks made no progress for {limit:.0f} s: {why}; {PATIENCE} sets how long is waited"
     return ""
 
 

@@ -68,11 +68,11 @@ def until(happened: Callable[[], bool], pause: float = 0.02) -> bool:
 
 
 @contextmanager
-def launched(command: list[str], folder: Path) -> Iterator[Launched]:
+def launched(command: list[str], folder: Path, **more: str) -> Iterator[Launched]:
     """Start a run, and see that nothing of it is left whatever happens."""
     mark = uuid.uuid4().hex
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment(**{MARK: mark}), stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, env=environment(**{MARK: mark}, **more), stdout=log, stderr=log)
     run = Launched(process, mark)
     try:
         yield run

@@ -43,7 +43,8 @@ DEFAULT_PATIENCE = 120.0
 LAUNCHERS = ("deepspeed.launcher.launch", "deepspeed/launcher/launch.py")
 OWN_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "CROSS_SIZE")
 POLL = 0.5  # seconds
-IDLE = 0.02  # of a core, below which all ranks together are taken to do nothing
+IDLE = 0.05  # of a core, below which all ranks together are taken to do nothing
+TICKS = 0.03  # seconds, the grain of processor times
 GRACE = 5.0  # seconds in which a rank that failed by itself speaks before those that lost it
 
 
@@ -145,13 +146,16 @@ def _watch(process: BaseProcess, ranks: int, limit: float) -> str:
 
     Time in which this process was itself stopped, as by Ctrl-Z, does not count.
     """
-    waited, before = 0.0, 0.0
+    waited = before = last = 0.0
     while process.is_alive():
         process.join(POLL)
         found = _ranks_below(process.pid)
         used = sum(_seconds(rank) for rank in found.values())
-        waited = waited + POLL if used - before < IDLE * POLL else 0.0
-        before = used
+        waited += POLL
+        # Over all that was waited: times are told in hundredths of a second, and ranks that wait look up now and then.
+        if used - before > IDLE * waited + TICKS or used - last > POLL / 2:
+            waited, before = 0.0, used
+        last = used
         if waited > limit:
             stopped = [number for number, rank in found.items() if rank.status() == psutil.STATUS_STOPPED]
             missing = sorted(set(range(ranks)) - set(found))

@@ -8,6 +8,7 @@ from protocol.profiles import Job
 from protocol.request import RUNS
 
 SHOWN = 4  # of what is missing, in a sentence
+MAY_DIVERGE = ("recipes",)  # whether a reading of the recipe begins to train is what that case asks
 
 
 def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
@@ -20,6 +21,10 @@ def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
         run = there.get(name)
         if run is None:
             found.append(runs.damaged.get(name, f"{job.title} was not carried out to its end"))
+        elif not job.is_of(run.record):
+            found.append(f"in the place of {job.title} stands a run of another case or seed")
+        elif run.record.status == "diverged" and job.case not in MAY_DIVERGE:
+            found.append(f"{job.title} diverged")
         elif job.after and len(run.record.history) < 2:
             found.append(f"{job.title} was not begun elsewhere")
         elif not run.has(job.leaves):

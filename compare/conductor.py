@@ -59,7 +59,7 @@ def is_done(job: Job, commit: str) -> bool:
         run.check()
     except Misuse:
         return False
-    return run.record.status in ENDED and run.record.commit == commit and run.has(job.leaves)
+    return run.record.status in ENDED and run.record.commit == commit and run.has(job.leaves) and job.is_of(run.record)
 
 
 def is_begun(job: Job, commit: str) -> bool:

@@ -136,16 +136,17 @@ def _fits(evidence: Evidence, claim: Claim) -> Finding:
     reason = f"modelled at batch 128: {text}"
     where = "fits_3gb.csv; memory.csv (measured at batch 32)"
     least, most = RESERVED
-    if two + most > CARD_BYTES or one + most <= CARD_BYTES:
+    if two + least > CARD_BYTES or one + most <= CARD_BYTES:
         return Finding(Verdict.CONTRADICTED, evidence=where, reason=reason)
-    if one + least > CARD_BYTES:
+    if one + least > CARD_BYTES and two + most <= CARD_BYTES:
         return Finding(Verdict.REPRODUCED, evidence=where, reason=reason)
-    left = (CARD_BYTES - one) / 2**20
+    alone = one + least <= CARD_BYTES  # whether the edge is that of one card, and not of each of two
+    left, card = (CARD_BYTES - (one if alone else two)) / 2**20, "one card" if alone else "each of two cards"
     return Finding(
         Verdict.INCONCLUSIVE,
         evidence=where,
-        reason=f"{reason}; a knife's edge: {left:.0f} MiB of one card would be left for its context and fragments, "
-        f"which take {least >> 20} to {most >> 20} (assumed)",
+        reason=f"{reason}; a knife's edge: {left:.0f} MiB of {card} would be left for its context and fragments, which "
+        f"take {least >> 20} to {most >> 20} (assumed)",
         test_further="the 2012 source on a card of 3 GiB",
     )
 

@@ -115,7 +115,7 @@ def summary(record: LintRecord, findings: list[Finding]) -> str:
     alike = likeness(record)
     apart = f"but for {', '.join(alike.differences)}" if alike.differences else "in all that was seen"
     seen = f"measured on images of {record.edge} x {record.edge}"
-    return f"{record.subject}, {seen}, of {len(findings)} facts: {told}. It is {alike.name} {apart}."
+    return f"{one_line(record.subject)}, {seen}, of {len(findings)} facts: {told}. It is {alike.name} {apart}."
 
 
 def known_words(found: Words) -> dict[str, Words]:

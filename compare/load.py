@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paper.architecture import Network
-from protocol.cases import find_case
+from protocol.cases import find_case, what
 from protocol.errors import Misuse
 from protocol.probe import LOWERED
 from protocol.record import Record, check_file, read_record
@@ -107,9 +107,13 @@ class Runs:
         ]
 
     def twins(self) -> list[RunFolder]:
-        """The baseline's run of each backend with the seed they have in common."""
-        baseline = self.of("train", case="photos")
-        return [run for run in baseline if run.variant == "two_column" and run.record.seed == TWIN_SEED]
+        """The baseline's run of each backend with the seed they have in common, in the placement that comes first."""
+        asked = what(find_case("photos").content())
+        found: dict[str, RunFolder] = {}
+        for run in self.of("train", case="photos"):
+            if what(run.record.case) == asked and run.record.seed == TWIN_SEED:
+                found.setdefault(run.record.backend, run)
+        return list(found.values())
 
     def backends(self) -> list[str]:
         return sorted({run.record.backend for run in self.finished} - {"oracle"}, reverse=True)

@@ -8,20 +8,19 @@ that such runs count, and a difference of two of them is a lower bound.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
 from compare.load import RunFolder, Runs
 from paper.claims import Claim
-from protocol.cases import find_case
+from protocol.cases import find_case, what
 
 LEAST_SEEDS = 3
 BASELINE = "photos"
 POWER, LEVEL = 0.8, 0.05
+GRAIN = {"epochs_to_25": 1.0, "speed_to_25": 1.0}  # in which a quantity comes
 MARK = 0.25  # training error that a run is timed to (figure 1)
-TOLD = ("name", "why", "cost")  # of a case: they change nothing
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Effect:
     @property
     def direction(self) -> int:
         """1 as claimed, -1 the other way, 0 not told from no effect at the 5 % level."""
+        if self.p > LEVEL:
+            return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
     @property
@@ -46,13 +47,21 @@ class Effect:
         return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
 
 
-def effect_of(differences: Iterable[float]) -> Effect:
-    """The effect that paired differences of two seeds or more show."""
+def effect_of(differences: Iterable[float], grain: float = 0.0) -> Effect:
+    """The effect that paired differences of two seeds or more show.
+
+    ``grain``: what is measured comes in whole multiples of it. Two such figures differ from what they were rounded from
+    by a variance of a sixth of its square, so that equal differences are no certainty.
+    """
     values = np.array(list(differences))
-    count, mean, error = len(values), float(values.mean()), float(stats.sem(values))
+    count, mean = len(values), float(values.mean())
+    # Rounding is no spread.
+    spread = 0.0 if np.allclose(values, mean, rtol=1e-9, atol=0) else float(stats.sem(values))
+    error = max(spread, grain / np.sqrt(6 * count))
     half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
     one_sided = float(stats.t.ppf(1 - LEVEL, count - 1)) * error
-    p = 1.0 if mean == 0 else 0.0
+    # Where all are equal, their signs are all that they tell.
+    p = 1.0 if mean == 0 else 2.0 ** (1 - count)
     if error > 0:
         p = float(2 * stats.t.sf(abs(mean) / error, count - 1))
     return Effect(mean, mean - half, mean + half, count, p, detectable(error, count), abs(mean) + one_sided)
@@ -105,11 +114,6 @@ def never_reached(run: RunFolder) -> bool:
     return not bool((one_view["train_error"] <= MARK).any())
 
 
-def what(content: dict[str, Any]) -> dict[str, Any]:
-    """What a case is, but for how it is told."""
-    return {name: value for name, value in content.items() if name not in TOLD}
-
-
 def arms(runs: Runs, backend: str, claim: Claim) -> tuple[dict[int, list[RunFolder]], dict[int, list[RunFolder]]]:
     """The baseline's runs and the changed ones, by seed: just those whose cases are the claim's own in every field."""
     baseline = find_case(BASELINE)
@@ -142,14 +146,22 @@ def paired_effect(runs: Runs, backend: str, claim: Claim) -> Effect | None:
     name = claim.expects
     assert name
     differences = paired(*arms(runs, backend, claim), lambda run: quantity(run, name))
-    return effect_of(differences.values()) if len(differences) >= LEAST_SEEDS else None
+    return effect_of(differences.values(), GRAIN.get(name, 0.0)) if len(differences) >= LEAST_SEEDS else None
 
 
-def censored(runs: Runs, backend: str, claim: Claim) -> int:
-    """How many of the claim's runs in a backend never got to the mark."""
+def left_out(runs: Runs, backend: str, claim: Claim) -> int:
+    """How many runs of the claim's arms diverged, so that they have no figure to compare."""
+    cases = [what(find_case(BASELINE).content())]
+    cases.append(what(find_case(claim.case or BASELINE, variant=claim.variant).content()))
+    return sum(run.record.backend == backend and what(run.record.case) in cases for run in runs.diverged)
+
+
+def censored(runs: Runs, backend: str, claim: Claim) -> tuple[int, int]:
+    """How many of the claim's runs in a backend never got to the mark, and of how many."""
     if claim.expects not in ("epochs_to_25", "speed_to_25"):
-        return 0
-    return sum(never_reached(run) for arm in arms(runs, backend, claim) for own in arm.values() for run in own)
+        return 0, 0
+    found = [never_reached(run) for arm in arms(runs, backend, claim) for own in arm.values() for run in own]
+    return sum(found), len(found)
 
 
 def holm(values: dict[str, float]) -> dict[str, float]:

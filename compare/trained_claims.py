@@ -2,9 +2,10 @@
 
 from compare.findings import AT_FULL_SCALE, BACKENDS, Evidence, Finding, Verdict, rule, untested
 from compare.load import RunFolder, Runs
-from compare.trained import LEAST_SEEDS, LEVEL, Effect, censored, effect_of, holm, paired_effect, what
+from compare.trained import LEAST_SEEDS, LEVEL, Effect, censored, effect_of, holm, left_out, paired_effect
 from paper.claims import Claim
-from protocol.cases import ACCURACY_MARGIN
+from protocol.cases import ACCURACY_MARGIN, what
+from protocol.profiles import ACCURACY_SEEDS
 
 
 def effects_of(evidence: Evidence, claim: Claim) -> dict[str, Effect]:
@@ -47,8 +48,9 @@ def trained(evidence: Evidence, claim: Claim) -> Finding:
     effects = effects_of(evidence, claim)
     flag = f"--case {claim.case}" if claim.case else f"--variant {claim.variant}"
     further = (
-        f"nox -s gluon -- train --case photos --seed K and nox -s gluon -- train {flag} --seed K, "
-        "likewise deepspeed, for K = 1 to 10"
+        f"nox -s gluon -- train --case photos --seed K and nox -s gluon -- train {flag} --seed K, for K = "
+        f"{ACCURACY_SEEDS['gluon'][0]} to {ACCURACY_SEEDS['gluon'][11]}; likewise deepspeed, for K = "
+        f"{ACCURACY_SEEDS['deepspeed'][0]} to {ACCURACY_SEEDS['deepspeed'][11]}"
     )
     if "F" in claim.tests:
         further += f"; at the paper's scale: {AT_FULL_SCALE}"
@@ -70,12 +72,18 @@ def trained(evidence: Evidence, claim: Claim) -> Finding:
 
 def _detectable(effects: dict[str, Effect]) -> str:
     smallest = max(effect.detectable for effect in effects.values())
+    if not smallest:
+        return "all seeds differ by the same, so their spread tells nothing of what they could have shown"
     return f"the smallest effect that these seeds would show with power .8 is {smallest:.3g}"
 
 
 def _remarks(evidence: Evidence, claim: Claim, effects: dict[str, Effect], verdict: Verdict) -> list[str]:
     found = []
-    if verdict is Verdict.INCONCLUSIVE:
+    never = {backend: censored(evidence.runs, backend, claim) for backend in effects}
+    nobody = any(count and count == of for count, of in never.values())
+    if nobody:
+        found.append("no run of a backend got there in its epochs, so nothing can be told of how long it takes")
+    if verdict is Verdict.INCONCLUSIVE and not nobody:
         found.append(_detectable(effects))
         if len({effect.direction for effect in effects.values()} - {0}) > 1:
             found.append("the backends differ, which is a finding of its own")
@@ -84,11 +92,16 @@ def _remarks(evidence: Evidence, claim: Claim, effects: dict[str, Effect], verdi
         alike = "equivalent" if margin <= ACCURACY_MARGIN else "not shown to be equivalent"
         allowed, shown = f"{100 * ACCURACY_MARGIN:.0f}", f"{100 * margin:.1f}"
         found.append(f"{alike} within {allowed} points (within {shown}, two one-sided tests)")
-    never = {backend: censored(evidence.runs, backend, claim) for backend in effects}
-    if any(never.values()):
-        runs = ", ".join(f"{count} in {backend}" for backend, count in never.items())
+    if any(count for count, _ in never.values()):
+        runs = ", ".join(f"{count} of {of} in {backend}" for backend, (count, of) in never.items())
         found.append(f"runs that never got there, and count as if they had at their end: {runs}")
-    if not claim.primary:
+    lost = {backend: left_out(evidence.runs, backend, claim) for backend in effects}
+    if any(lost.values()):
+        runs = ", ".join(f"{count} in {backend}" for backend, count in lost.items() if count)
+        found.append(f"runs that diverged, and have no figure to compare: {runs}")
+    if claim.primary:
+        found.append(f"p = {adjusted(evidence).get(claim.id, 1.0):.2g} after Holm, over the primary claims")
+    else:
         found.append("exploratory")
     return found
 

@@ -9,7 +9,8 @@ from math import prod
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, SpatialNorm, Weighted
 
 FLOPS_PER_MAC = 2
-# Places of a map that a part of a convolution's gradient covers: ``partialSum`` in the 2012 code's layers-145.cfg.
+# Places of a map that a part of a convolution's gradient covers: ``partialSum`` in layers-145.cfg of the 2012 code,
+# whose layer.cu (ConvLayer::bpropWeights) holds the parts in a buffer of the layer's, for one of its inputs at a time.
 PARTIAL_SUMS = {"conv1": 5, "conv2": 3, "conv3": 13, "conv4": 13, "conv5": 13}
 
 
@@ -172,7 +173,9 @@ def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: 
             masks += size
         if isinstance(layer, Conv):
             places = prod(layer.shape_out[1:])
-            parts += weights(layer) // devices * -(-places // PARTIAL_SUMS[layer.name])
+            # A layer that reads both columns has an input of each; one buffer serves them, one after the other.
+            inputs = network.columns if layer.crosses else 1
+            parts += weights(layer) // devices // inputs * -(-places // PARTIAL_SUMS[layer.name])
     if devices > 1:
         outputs += sum(floats // devices for floats in crossing_floats(network).values())
     image = prod(network.input_shape)

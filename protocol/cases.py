@@ -242,6 +242,14 @@ CASES: dict[str, Case] = {
 }
 
 
+TOLD = ("name", "why", "cost")  # of a case: they change nothing
+
+
+def what(content: dict[str, Any]) -> dict[str, Any]:
+    """What a case is, but for how it is told; ``content`` as records have it."""
+    return {name: value for name, value in content.items() if name not in TOLD}
+
+
 def find_case(name: str, *, variant: str | None = None, preset_name: str | None = None) -> Case:
     """Return case ``name``, with another architecture or reading of the recipe where one is given.
 

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from protocol.errors import Misuse
+from protocol.sealed import one_line
 
 Made = TypeVar("Made")
 
@@ -16,7 +17,7 @@ def sentence(error: BaseException) -> str:
     text = str(error).strip()
     if text.startswith("Traceback"):
         text = text.splitlines()[-1]
-    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+    return f"{type(error).__name__}: {one_line(' '.join(text.split()))}"
 
 
 def call_factory(spec: str, kind: type[Made], kind_name: str) -> Made:

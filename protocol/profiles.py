@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from paper.recipe import PRESETS
-from protocol.cases import find_case
+from protocol.cases import find_case, what
 from protocol.probe import RESUMED, TAKEN
+from protocol.record import Record
 from protocol.request import default_folder
 
 # The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
@@ -96,6 +98,18 @@ class Job:
         if self.backend == "oracle":
             return 7.5 if full else 1.0
         return 3.0 if full else 1.5
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The case that its run carries out, as records have it."""
+        told = dict(zip(self.extra[::2], self.extra[1::2], strict=True))
+        case = find_case(self.case, variant=self.variant, preset_name=self.preset)
+        batch, epochs = int(told.get("--batch", case.batch)), int(told.get("--epochs", case.epochs))
+        return replace(case, batch=batch, epochs=epochs).content()
+
+    def is_of(self, record: Record) -> bool:
+        """Whether a record is of this job's own experiment; a folder's name does not say all of it."""
+        return what(record.case) == what(self.content) and record.seed == self.seed
 
     @property
     def disk(self) -> float:

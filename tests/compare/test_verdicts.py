@@ -159,7 +159,41 @@ def test_runs_that_never_reach_the_mark_count(
     found = judge(evidence(runs))["relu-6x"]
     assert found.verdict is verdict
     never = 10 * ((relu is NEVER) + (tanh is NEVER))
-    assert (f"{never} in gluon" in found.reason) == (never > 0)
+    assert (f"{never} of 20 in gluon" in found.reason) == (never > 0)
+    assert ("nothing can be told" in found.reason) == (relu is tanh is NEVER)
+    assert "after Holm" in found.reason
+
+
+def test_three_seeds_that_differ_by_one_epoch_each_are_no_certainty(tmp_path: Path) -> None:
+    """Epochs are whole: what lies between them is not seen, so equal differences have a spread of their own."""
+    runs = []
+    for backend in ("gluon", "deepspeed"):
+        for seed in range(3):
+            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2, train_errors=SOON))
+            runs.append(train_run(tmp_path, backend, "tanh", seed, 0.2, train_errors=(0.9, *SOON[:-1])))
+    effect = paired_effect(evidence(runs).runs, "gluon", CLAIMS["relu-6x"])
+    assert effect is not None
+    assert effect.mean == 1
+    assert effect.p > 0.01
+    assert effect.high > effect.low
+    # Of a quantity that is not counted in steps, equal differences tell their signs and no more.
+    assert effect_of([0.1, 0.1, 0.1]).p == 0.25
+    assert effect_of([0.1, 0.1, 0.1]).direction == 0
+    assert effect_of([0.1] * 6).direction == 1
+
+
+def test_runs_that_diverged_are_counted_beside_those_compared(tmp_path: Path) -> None:
+    runs = ablation(tmp_path, {"gluon": MIXED, "deepspeed": MIXED}).runs
+    lost = train_run(tmp_path, "gluon", "no-norm", 40, 0.9)
+    lost = replace(lost, record=lost.record.model_copy(update={"status": "diverged"}))
+    other = train_run(tmp_path, "gluon", "tanh", 40, 0.9)
+    other = replace(other, record=other.record.model_copy(update={"status": "diverged"}))
+    found = judge(Evidence(replace(runs, diverged=(lost, other)), [], CLAIMS, NUMBERS))["lrn"]
+    assert "diverged, and have no figure to compare: 1 in gluon" in found.reason
+
+
+def test_holms_correction_takes_the_larger_of_what_it_has_come_to() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
 
 
 def test_the_smallest_effect_that_would_be_seen_has_power_four_fifths() -> None:
@@ -262,7 +296,8 @@ def test_arithmetic_needs_no_runs() -> None:
     assert {name: found[name].verdict for name in expected} == expected
     assert "1.452%" in found["conv-share"].reason
     assert "2178" in found["crops"].reason
-    assert "2.90 GiB on one" in found["fits-3gb"].reason
+    assert "2.88 GiB on one" in found["fits-3gb"].reason
+    assert "119 MiB of one card" in found["fits-3gb"].reason
     assert "0.179" in found["val-test"].reason
 
 
@@ -372,6 +407,8 @@ BOTH_WAYS: dict[str, list[tuple[Verdict, Callable[[Path], Evidence]]]] = {
         (R, changed(held=held(1 - (RESERVED[0] - 1) / CARD_BYTES, 0.6))),
         (C, changed(held=held(0.5, 0.3))),
         (C, changed(held=held(2.2, 1.1))),
+        # Neither of two cards that are all but full is called full, nor called a fit.
+        (I, changed(held=held(1.1, 1 - (RESERVED[0] + 1) / CARD_BYTES))),
     ],
     "comm-fraction": [
         (R, changed()),
@@ -433,6 +470,18 @@ def test_every_rule_can_come_out_both_ways(
 ) -> None:
     found = judge(make(tmp_path))[name]
     assert found.verdict is verdict, found.reason
+
+
+def test_a_bench_at_another_batch_is_no_match(tmp_path: Path) -> None:
+    timed = benched({TWO: 1.0, ONE: 1.2})(tmp_path)
+    assert judge(timed)["two-gpu-time"].verdict is Verdict.CONSISTENT
+    runs = [
+        replace(run, record=run.record.model_copy(update={"case": {**run.record.case, "batch": 128}}))
+        if run.record.placement == "columns" and run.record.backend == "gluon"
+        else run
+        for run in timed.runs.finished
+    ]
+    assert judge(evidence(runs))["two-gpu-time"].verdict is not Verdict.CONSISTENT
 
 
 def test_no_rule_is_left_out() -> None:

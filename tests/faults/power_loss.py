@@ -32,42 +32,48 @@ ORDERING = ("fsync", "replace", "rename", "unlink")
 
 @dataclass
 class Disk:
-    """What of the folder ``root`` is on the disk for certain: bytes of a file, names of a folder, by inode."""
+    """What of the folder ``root`` is on the disk for certain: bytes of a file, names of a folder, by inode.
+
+    What was put there is held open, so that no later file gets its inode.
+    """
 
     root: Path
     bytes: dict[int, bytes] = field(default_factory=dict)
     names: dict[int, dict[str, int]] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)
 
     def fsynced(self, handle: int) -> None:
         found = os.fstat(handle)
         path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if found.st_ino not in self.held:
+            self.held[found.st_ino] = os.dup(handle)
         if stat.S_ISDIR(found.st_mode):
             self.names[found.st_ino] = {entry.name: entry.inode() for entry in os.scandir(path)}
         else:
             self.bytes[found.st_ino] = path.read_bytes()
 
+    def close(self) -> None:
+        for handle in self.held.values():
+            os.close(handle)
+
     def after_loss(self, target: Path, *, synced_names: bool) -> None:
         """Write to ``target`` what a machine finds that starts again now."""
         inodes = {self.root.stat().st_ino: self.root} | {path.stat().st_ino: path for path in self.root.rglob("*")}
-        # An inode that is gone may be another file's next.
-        for known in (self.bytes, self.names):
-            for inode in set(known) - set(inodes):
-                del known[inode]
-        self._lay(self.root, target, inodes, synced_names=synced_names)
+        self._lay(self.root.stat().st_ino, target, inodes, synced_names=synced_names)
 
-    def _lay(self, folder: Path, target: Path, inodes: dict[int, Path], *, synced_names: bool) -> None:
+    def _lay(self, folder: int, target: Path, inodes: dict[int, Path], *, synced_names: bool) -> None:
         target.mkdir(parents=True)
-        now = {entry.name: entry.inode() for entry in os.scandir(folder)}
+        path = inodes.get(folder)
+        now = {entry.name: entry.inode() for entry in os.scandir(path)} if path else {}
         # A run's folder is made long before it ends, so its own name is taken to be there.
-        names = self.names.get(folder.stat().st_ino, {}) if synced_names and folder != self.root else now
-        for name, inode in names.items():
-            path = inodes.get(inode)
-            if path is None:
-                continue
-            if path.is_dir():
-                self._lay(path, target / name, inodes, synced_names=synced_names)
+        synced = synced_names and path != self.root
+        # What was removed since is there again, unless its removal was put on the disk too.
+        for name, inode in (self.names.get(folder, {}) if synced else now).items():
+            there = inodes.get(inode)
+            if (there and there.is_dir()) or inode in self.names:
+                self._lay(inode, target / name, inodes, synced_names=synced_names)
             else:
-                (target / name).write_bytes(self.bytes.get(inode, b"\0" * path.stat().st_size))
+                (target / name).write_bytes(self.bytes.get(inode, b"\0" * (there.stat().st_size if there else 0)))
 
 
 @contextmanager
@@ -113,6 +119,7 @@ def lose_power(folder: Path) -> dict[str, Any]:
     with watched(disk, moment):
         for weight in (1.0, 2.0):
             _carry_out(runs / "run", experiment, weight)
+    disk.close()
     return {"what": "a run's folder", "fault": "loss of power (simulated)", **counts}
 
 

@@ -125,6 +125,9 @@ class Trial:
         pair = (RunFolder(path, RUNS, read_record(path)) for path in (self.oracle, self.out))
         return parity.table(parity.rows(Runs(tuple(pair))))
 
+    def turned(self, size: float, *, sought: bool) -> "Trial":
+        return dataclasses.replace(self, size=size, sought=sought)
+
     def share(self) -> float:
         """How many tolerances the farthest quantity of the float64 reading is off, of those that have one."""
         return farthest(self.table())
@@ -134,6 +137,3 @@ def farthest(table: Any) -> float:
     """How many tolerances the farthest quantity of the float64 reading in a ``parity.csv`` is off."""
     rows = table[table["reading"].isin(("fp64", "resumed")) & (table["tolerance"] > 0)]
     return float((rows["difference"] / rows["tolerance"]).max())
-
-    def turned(self, size: float, *, sought: bool) -> "Trial":
-        return dataclasses.replace(self, size=size, sought=sought)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,8 @@ def test_a_reader_who_leaves_early_is_told_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_says_that_what_was_finished_is_kept(number: int) -> None:
     command = [sys.executable, "-c", PROGRAM, "work", "wait"]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs do not hear
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         assert process.stderr
         assert process.stderr.readline() == "waiting\n"
         time.sleep(0.1)

@@ -5,7 +5,8 @@
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
     nox -s faults               damaged files, losses of power, kills: nothing of it passes unseen
     nox -s bench                speed of every placement beside peers and the machine's limit
-    nox -s tests                every environment's tests, the planted mistakes among them
+    nox -s tests                every module's tests, in both backends: minutes
+    nox -s tests_long           more placements, kills at every moment, every planted mistake
     nox -s gluon -- VERB ...    python -m gluon_impl ...
     nox -s deepspeed -- VERB ...  python -m deepspeed_impl ...
     nox -s compare -- VERB ...  python -m compare ...
@@ -19,9 +20,12 @@ locally" page shows for "CPU", in the environment of the first call.
 
 import hashlib
 import os
+import subprocess
 import sys
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -156,42 +160,100 @@ def faults(session: nox.Session) -> None:
     run(session, "env-compare", "-m", "tests.faults", *backends(session), *session.posargs)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
-def tests(session: nox.Session) -> None:
-    """Run every environment's tests, in two rows beside each other: DeepSpeed's wait for processes half the time."""
-    shared = ["tests/paper", "tests/protocol"]
-    first = [("env-deepspeed", "-m", "pytest", "tests/deepspeed_impl", *session.posargs)]
-    second = [("env-compare", "-m", "pytest", *shared, "tests/datasets", "tests/compare", *session.posargs)]
-    if MXNET_RUNS_HERE:
-        for backend in ("gluon", "deepspeed"):
-            session.env[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
-        first.append(("env-compare", "-m", "pytest", "tests/together", *session.posargs))
-        second += [
-            ("env-gluon", "-m", "pytest", *shared, "tests/gluon_impl", *session.posargs),
-            ("env-compare", "-m", "tests.mistakes", *backends(session), "--seeds", "4", "--no-small"),
-        ]
-    else:
-        session.log(MXNET_SENTENCE)
+Task = tuple[str, str, tuple[str, ...]]  # what it is called, the environment, its arguments
+AT_ONCE = 2  # a test that starts processes waits for them half the time
+SHARED = ("tests/paper", "tests/protocol")  # what runs in both backends' environments
 
-    stopped = Event()
 
-    def carry_out(commands: list[tuple[str, ...]]) -> None:
-        for environment, *arguments in commands:
-            if stopped.is_set():
-                return
-            try:
-                # Shown when it has ended: two at a time would be read as one.
-                print(session.run(python_of(session, environment), *arguments, external=True, silent=True), flush=True)
-            except BaseException:
-                stopped.set()
-                raise
+def carry_out(session: nox.Session, tasks: list[Task]) -> None:
+    """Run tasks, two at a time and in order; say when each begins and how it ended, and show what of it failed."""
+    stopped, began, failed = Event(), time.monotonic(), []
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    def clock(since: float) -> str:
+        minutes, seconds = divmod(round(time.monotonic() - since), 60)
+        return f"{minutes}:{seconds:02}"
+
+    def run_one(task: Task) -> None:
+        title, environment, arguments = task
+        if stopped.is_set():
+            return
+        since = time.monotonic()
+        print(f"[{clock(began)}] {title} ...", flush=True)
+        command = [python_of(session, environment), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            said, _ = process.communicate()
+        last = said.strip().splitlines()[-1:] or [""]
+        if process.returncode:
+            failed.append(title)
+            print(said, flush=True)
+        told = "failed" if process.returncode else "passed"
+        print(f"[{clock(began)}] {title} {told} in {clock(since)}: {last[0].strip('= ')}", flush=True)
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         try:
-            list(pool.map(carry_out, [first, second]))
+            list(pool.map(run_one, tasks))
         except KeyboardInterrupt:
             stopped.set()
             raise
+    print(f"{len(tasks) - len(failed)} of {len(tasks)} groups of tests passed in {clock(began)}", flush=True)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def pytest_task(session: nox.Session, title: str, environment: str, chosen: str, *paths: str) -> Task:
+    """``chosen``: of the tests at ``paths``, those with this mark."""
+    return title, environment, ("-m", "pytest", "-m", chosen, *paths, *session.posargs)
+
+
+def name_interpreters(session: nox.Session) -> None:
+    """Tests that call both backends find them in the environment."""
+    if not MXNET_RUNS_HERE:
+        session.log(MXNET_SENTENCE)
+        return
+    for backend in ("gluon", "deepspeed"):
+        os.environ[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
+
+
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the tests of every module and both backends, in minutes; tests_long has the rest."""
+    name_interpreters(session)
+    short = partial(pytest_task, session)
+    # The longest first, so that at the end none is left alone.
+    tasks = [
+        short("deepspeed: command line", "env-deepspeed", "not long", *_parts("deepspeed_impl", "train resume")),
+        *([short("gluon", "env-gluon", "not long", "tests/gluon_impl")] if MXNET_RUNS_HERE else []),
+        short("compare", "env-compare", "not long", *SHARED, "tests/datasets", "tests/compare"),
+        short("deepspeed: lint", "env-deepspeed", "not long", *_parts("deepspeed_impl", "lint")),
+        short("deepspeed: the rest", "env-deepspeed", "not long", *_others("deepspeed_impl", "train resume lint")),
+        *([short("both backends", "env-compare", "not long", "tests/together")] if MXNET_RUNS_HERE else []),
+        *([short("shared, in gluon's environment", "env-gluon", "not long", *SHARED)] if MXNET_RUNS_HERE else []),
+    ]
+    carry_out(session, tasks)
+
+
+def _parts(folder: str, names: str) -> list[str]:
+    return [f"tests/{folder}/test_{name}.py" for name in names.split()]
+
+
+def _others(folder: str, names: str) -> list[str]:
+    found = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests" / folder).glob("test_*.py"))
+    return [path for path in found if path not in _parts(folder, names)]
+
+
+@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+def tests_long(session: nox.Session) -> None:
+    """Run what the short tests have left out: kills at every moment, more placements, every planted mistake."""
+    name_interpreters(session)
+    tasks = [pytest_task(session, "deepspeed, long", "env-deepspeed", "long", "tests/deepspeed_impl")]
+    if MXNET_RUNS_HERE:
+        planted = ("-m", "tests.mistakes", *backends(session), "--seeds", "4", "--no-small")
+        tasks += [
+            ("every planted mistake", "env-compare", planted),
+            pytest_task(session, "both backends, long", "env-compare", "long", "tests/together"),
+            pytest_task(session, "gluon, long", "env-gluon", "long", "tests/gluon_impl"),
+        ]
+    carry_out(session, tasks)
 
 
 @nox.session(requires=["env-compare"], venv_backend="none")

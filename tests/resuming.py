@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import psutil
+import pytest
 from safetensors.numpy import load_file
 
 from protocol import state
@@ -160,20 +161,27 @@ class ResumeTests:
             return True
         return False
 
+    def test_a_kill_while_a_state_is_saved_changes_nothing(self, data: Path, tmp_path: Path) -> None:
+        saving = [Kill(self.writers[0], "saving", 2)]
+        assert self.kill_again_and_again(data, tmp_path, seed=0, kills=saving)[0] == 1
+
+    @pytest.mark.long
     def test_kill_9_at_any_moment_changes_nothing(self, data: Path, tmp_path: Path) -> None:
         hits, drafts = self.kill_again_and_again(data, tmp_path, seed=0)
         assert hits >= 8
         assert drafts >= 1  # half-written states were left behind, and got over
 
-    def kill_again_and_again(self, data: Path, tmp_path: Path, seed: int) -> tuple[int, int]:
-        """See that ten kills change nothing; how many hit a run under way, and how many left half of a state."""
+    def kill_again_and_again(
+        self, data: Path, tmp_path: Path, seed: int, kills: list[Kill] | None = None
+    ) -> tuple[int, int]:
+        """See that ``kills``, or ten, change nothing; how many hit a run under way, and how many left half a state."""
         whole, out = tmp_path / "whole", tmp_path / "killed"
         if not whole.exists():
             with launched(self.command(data, whole), tmp_path) as run:
                 assert run.command.wait(PATIENCE) == 0
         generator = random.Random(seed)
         hits, drafts = 0, 0
-        for kill in self.kills(generator):
+        for kill in self.kills(generator) if kills is None else kills:
             with launched(self.command(data, out), tmp_path) as run:
                 hit = self.strike(run, kill, out, generator)
                 assert run.wait_until_gone(), kill

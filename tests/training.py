@@ -22,6 +22,7 @@ from tests.commands import (
     texts,
     weights_of,
 )
+from tests.long import long
 
 SEEDS = {"single": 0, "split": 1}
 
@@ -57,7 +58,7 @@ class TrainingTests:
     def test_a_run_follows_the_oracle_to_its_end(self, folder: Path, data: Path, kind: str) -> None:
         check_followed_the_oracle(self.run(folder, data, kind), data, SEEDS[kind])
 
-    @pytest.mark.parametrize("kind", SEEDS)
+    @pytest.mark.parametrize("kind", [long("single"), "split"])
     def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, folder: Path, data: Path, kind: str) -> None:
         again = self.train(folder, data, kind, f"{kind}-again")
         assert same(weights_of(self.run(folder, data, kind)), weights_of(again))
@@ -88,17 +89,18 @@ class TrainingTests:
         check_finished_run(stopped, data, self.backend.split, SEEDS["single"])
         check_followed_the_oracle(stopped, data, SEEDS["single"])
 
+    @pytest.mark.long
     def test_without_resume_nothing_of_the_run_before_is_left(self, folder: Path, data: Path) -> None:
         copy = shutil.copytree(self.run(folder, data, "split"), folder / "restarted")
         self.train(folder, data, "split", copy.name, "--steps", 3, "--no-resume")
         check_followed_the_oracle(copy, data, SEEDS["split"], steps=3)
 
-    @pytest.mark.parametrize("preset", ["paper", "chm-145"])
+    @pytest.mark.parametrize("preset", ["paper", long("chm-145")])
     @pytest.mark.parametrize("kind", SEEDS)
     def test_parity_with_the_oracle(self, folder: Path, data: Path, kind: str, preset: str) -> None:
         self.check_parity_in(self.placement(kind), folder, data, preset)
 
-    @pytest.mark.parametrize("placement", ["single", "columns", "stages", "replicas"])
+    @pytest.mark.parametrize("placement", ["single", "columns", "stages", long("replicas")])
     def test_bench_measures_every_device(self, folder: Path, data: Path, placement: str) -> None:
         out = folder / f"bench-{placement}"
         where = ("--placement", placement, "--steps", 2, "--data", data, "--out", out)

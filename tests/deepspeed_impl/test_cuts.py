@@ -8,9 +8,18 @@ import pytest
 
 from tests.backends import tiny
 from tests.commands import environment, rank_environment
+from tests.long import long
 
 
-@pytest.mark.parametrize(("precision", "count"), [("fp64", 1), ("fp64", 2), ("fp64", 4), ("fp32", 2)])
+@pytest.mark.parametrize(
+    ("precision", "count"),
+    [
+        ("fp64", 2),
+        long("fp64", 1),
+        long("fp64", 4),
+        long("fp32", 2),
+    ],
+)
 def test_every_cut_leads_to_the_same_weights(data: Path, precision: str, count: int) -> None:
     command = [sys.executable, "-m", "tests.deepspeed_impl.cut_everywhere", str(data), str(count), precision]
     ranks = [

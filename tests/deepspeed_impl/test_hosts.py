@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from protocol.record import read_record
 from tests.commands import DEEPSPEED, environment, same, weights_of
 
 
+@pytest.mark.long
 def test_two_launchers_train_what_one_does(tmp_path: Path, data: Path) -> None:
     folder = tmp_path
     hosts, out = folder / "hosts", folder / "two-launchers"

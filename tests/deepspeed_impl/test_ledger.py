@@ -6,10 +6,17 @@ import pytest
 
 from tests.commands import DEEPSPEED
 from tests.ledger import far_off
+from tests.long import long
 
 
 @pytest.mark.parametrize(
-    ("placement", "precision"), [("single", "fp32"), ("stages", "fp32"), ("columns", "fp32"), ("single", "bf16")]
+    ("placement", "precision"),
+    [
+        ("single", "fp32"),
+        long("stages", "fp32"),
+        long("columns", "fp32"),
+        long("single", "bf16"),
+    ],
 )
 def test_every_byte_is_accounted_for(placement: str, precision: str, full_data: Path, tmp_path: Path) -> None:
     assert far_off(DEEPSPEED, placement, full_data, tmp_path / "run", "--precision", precision) == {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
+from tests.long import long
 from tests.training import TrainingTests
 
 
@@ -13,16 +14,26 @@ class TestTraining(TrainingTests):
     backend = DEEPSPEED
 
     @pytest.mark.parametrize(
-        "placement", ["columns", "replicas", "stages=3", "columns=2,replicas=2", "columns=2,stages=2,replicas=2"]
+        "placement",
+        [
+            "columns",
+            "replicas",
+            long("stages=3"),
+            long("columns=2,replicas=2"),
+            long("columns=2,stages=2,replicas=2"),
+        ],
     )
     def test_every_axis_of_the_grid_follows_the_oracle(self, folder: Path, data: Path, placement: str) -> None:
         self.check_training_in(placement, folder, data)
 
-    @pytest.mark.parametrize("placement", ["columns", "replicas"])
+    @pytest.mark.parametrize("placement", ["columns", long("replicas")])
     def test_parity_of_the_other_axes(self, folder: Path, data: Path, placement: str) -> None:
         self.check_parity_in(placement, folder, data)
 
-    @pytest.mark.parametrize("placement", ["single", "stages", "columns"])
+    @pytest.mark.parametrize(
+        "placement",
+        ["single", long("stages"), long("columns")],
+    )
     def test_bf16_rounds_operands_and_keeps_weights_whole(self, folder: Path, data: Path, placement: str) -> None:
         run = self.train(folder, data, "single", f"bf16-{placement}", "--placement", placement, "--precision", "bf16")
         whole, lowered = (rows(path / "steps.csv") for path in (self.run(folder, data, "single"), run))

@@ -6,8 +6,9 @@ import pytest
 
 from tests.commands import GLUON
 from tests.ledger import far_off
+from tests.long import long
 
 
-@pytest.mark.parametrize("placement", ["single", "columns", "stages", "replicas"])
+@pytest.mark.parametrize("placement", ["single", *(long(name) for name in ("columns", "stages", "replicas"))])
 def test_every_byte_is_accounted_for(placement: str, full_data: Path, tmp_path: Path) -> None:
     assert far_off(GLUON, placement, full_data, tmp_path / "run") == {}

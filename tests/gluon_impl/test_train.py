@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import GLUON, check_followed_the_oracle
+from tests.long import long
 from tests.training import TrainingTests
 
 
@@ -15,7 +16,7 @@ class TestTraining(TrainingTests):
     def test_stages_and_replicas_follow_the_oracle(self, folder: Path, data: Path, placement: str) -> None:
         self.check_training_in(placement, folder, data)
 
-    @pytest.mark.parametrize("placement", ["stages", "replicas"])
+    @pytest.mark.parametrize("placement", ["stages", long("replicas")])
     def test_parity_of_stages_and_replicas(self, folder: Path, data: Path, placement: str) -> None:
         self.check_parity_in(placement, folder, data)
 

@@ -13,7 +13,10 @@ from protocol.errors import Misuse
 from protocol.record import read_record, write_record
 
 INTERPRETER = os.environ.get("DEEPSPEED_PYTHON", "")
-pytestmark = pytest.mark.skipif(not INTERPRETER, reason="DEEPSPEED_PYTHON names no interpreter")
+pytestmark = [
+    pytest.mark.skipif(not INTERPRETER, reason="DEEPSPEED_PYTHON names no interpreter"),
+    pytest.mark.long,
+]
 
 
 @pytest.fixture(scope="module")

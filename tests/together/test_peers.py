@@ -5,12 +5,14 @@ import os
 import pytest
 
 from compare import bench
+from tests.long import long
 
+SLOW_TO_START = ("torch-compiled", "deepspeed-default-cut")
 INTERPRETERS = {name: os.environ.get(f"{name.upper()}_PYTHON", "") for name in ("gluon", "deepspeed")}
 
 
 @pytest.mark.skipif(not all(INTERPRETERS.values()), reason="needs both environments; nox -s tests names them")
-@pytest.mark.parametrize("name", bench.PEERS)
+@pytest.mark.parametrize("name", [long(name) if name in SLOW_TO_START else name for name in bench.PEERS])
 def test_a_peer_says_its_threads_and_seconds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "BATCH", 16)
     found = bench.peer(bench.Contender(name, threads=1), INTERPRETERS, "cpu", 1)

@@ -28,9 +28,10 @@ from protocol.command import run
 from protocol.errors import Misuse
 from protocol.files import check_replaceable, write_text
 from protocol.lint import read_lint
+from protocol.log import log
 from protocol.profiles import PROFILES, TWINS, Job, jobs_of
-from protocol.record import log, write_table
 from protocol.request import RUNS
+from protocol.tables import write_table
 
 AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")

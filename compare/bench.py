@@ -19,8 +19,11 @@ from compare.conductor import MODULES, display
 from protocol.errors import Misuse
 from protocol.files import write_text
 from protocol.grid import Grid
+from protocol.log import log
 from protocol.profiles import NAMED
-from protocol.record import current_commit, log, processor_name, read_record, write_table
+from protocol.provenance import current_commit, processor_name
+from protocol.record import read_record
+from protocol.tables import write_table
 
 BATCH, STEPS, REPEATS = 128, 3, 3
 PEERS = {

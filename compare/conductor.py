@@ -16,8 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from compare.load import RunFolder
 from protocol.errors import Misuse
 from protocol.files import locked
+from protocol.log import log
 from protocol.profiles import Job
-from protocol.record import current_commit, log, read_record
+from protocol.provenance import current_commit
+from protocol.record import read_record
 from protocol.request import RUNS
 
 LOGS = RUNS / "logs"

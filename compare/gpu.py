@@ -10,7 +10,7 @@ from compare.bench import MACHINE
 from compare.load import Runs, load_runs
 from compare.one_gpu import BENCH, RUNS
 from protocol.errors import Misuse
-from protocol.record import write_table
+from protocol.tables import write_table
 
 
 def judge(folder: Path) -> tuple[pd.DataFrame, list[str], bool]:

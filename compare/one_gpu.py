@@ -22,8 +22,8 @@ from compare.bench import Collected, Contender, limit, machine
 from protocol.command import run
 from protocol.errors import Misuse
 from protocol.files import check_replaceable
+from protocol.log import log
 from protocol.probe import LOWERED, TAKEN
-from protocol.record import log
 
 OUT = Path("results/one-gpu")
 BENCH, LOGS, RUNS = "bench", "logs", "runs"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protocol.record import write_table
+from protocol.tables import write_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     name: tuple(columns.split())

@@ -17,7 +17,7 @@ from paper.architecture import Network, network
 from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
 from paper.recipe import PRESETS
 from protocol.grid import Grid
-from protocol.record import write_table
+from protocol.tables import write_table
 
 Row = dict[str, Any]
 COLUMNS = (

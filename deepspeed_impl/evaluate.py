@@ -7,7 +7,7 @@ import torch
 from deepspeed_impl import feed
 from deepspeed_impl.session import Session, open_session
 from protocol import evaluation
-from protocol.record import log
+from protocol.log import log
 from protocol.request import Request
 from protocol.run import saved_weights
 

@@ -30,7 +30,7 @@ from deepspeed.launcher.runner import encode_world_info
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.allocation import KEEP_FREED_MEMORY
 from protocol.errors import Diverged, Failed, Misuse
-from protocol.record import log
+from protocol.log import log
 from protocol.request import Request
 from protocol.run import note_end
 from protocol.sealed import one_line

@@ -19,8 +19,8 @@ from deepspeed_impl.precision import settle
 from protocol.errors import Misuse
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
+from protocol.log import log
 from protocol.observation import Traced, observe
-from protocol.record import log
 
 PACKAGES = ("torch", "numpy")
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from paper.architecture import Network
 from protocol.devices import parse
 from protocol.errors import Misuse
 from protocol.grid import Grid
-from protocol.record import log
+from protocol.log import log
 
 
 def default_devices(grid: Grid) -> list[str]:

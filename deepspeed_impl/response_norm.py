@@ -17,7 +17,7 @@ from torch import nn
 
 from paper.architecture import Norm
 from protocol import native
-from protocol.record import log
+from protocol.log import log
 
 Carrier = Callable[[torch.Tensor], torch.Tensor]
 SOURCE = Path(__file__).with_suffix(".cc")

@@ -24,7 +24,8 @@ from paper.architecture import Layer
 from protocol.cuts import cut_evenly, micro_batch
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
-from protocol.record import Record, surroundings
+from protocol.provenance import surroundings
+from protocol.record import Record
 from protocol.request import Request
 from protocol.run import check_out
 

@@ -7,7 +7,7 @@ from gluon_impl.network import AlexNet
 from gluon_impl.session import open_session
 from protocol import evaluation
 from protocol.experiment import Experiment
-from protocol.record import log
+from protocol.log import log
 from protocol.request import Request
 from protocol.run import saved_weights
 

@@ -19,8 +19,8 @@ from mxnet import autograd, gluon
 from protocol.errors import Misuse
 from protocol.factory import call_factory
 from protocol.lint import LintRequest, write_lint
+from protocol.log import log
 from protocol.observation import Traced, observe
-from protocol.record import log
 
 PACKAGES = ("mxnet", "numpy")
 OPERATORS = ("Convolution", "FullyConnected")

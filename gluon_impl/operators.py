@@ -7,7 +7,7 @@ from pathlib import Path
 import mxnet as mx
 
 from protocol import native
-from protocol.record import log
+from protocol.log import log
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(path for path in FOLDER.iterdir() if path.suffix in (".cc", ".h")))

@@ -13,7 +13,8 @@ from gluon_impl.optimizer import Optimizer
 from protocol.errors import Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.probe import LOWERED
-from protocol.record import Record, surroundings
+from protocol.provenance import surroundings
+from protocol.record import Record
 from protocol.request import Request
 
 PACKAGES = ("mxnet", "numpy")

@@ -13,8 +13,8 @@ from protocol.command import application, run
 from protocol.datasets.store import open_store
 from protocol.errors import Misuse
 from protocol.experiment import images_per_second, open_experiment
-from protocol.oracle import recorded, write, write_envelope
-from protocol.record import log
+from protocol.log import log
+from protocol.oracle_run import recorded, write, write_envelope
 
 app = application(
     "oracle",

@@ -18,8 +18,8 @@ from numpy.ctypeslib import ndpointer
 from paper.recipe import DataReading
 from protocol import native
 from protocol.datasets.store import Split
+from protocol.log import log
 from protocol.random_bits import Purpose, below, normal, words
-from protocol.record import log
 
 SOURCE = Path(__file__).with_suffix(".cc")
 COLOUR_DEVIATION = 0.1

@@ -11,8 +11,8 @@ import typer
 
 from protocol.errors import Failed, Misuse
 from protocol.lint import LintRequest, make_lint_request
+from protocol.log import log
 from protocol.probe import TAKEN
-from protocol.record import log
 from protocol.request import Request, make_request
 
 Handler = Callable[[Request], None]

@@ -20,7 +20,7 @@ from paper.recipe import PRESETS
 from protocol.errors import Misuse
 from protocol.factory import sentence
 from protocol.lint import EDGES, IMAGE, Ending, LintRecord, LintRequest, Operation, Passage, Places, Reach, Response
-from protocol.record import surroundings
+from protocol.provenance import surroundings
 
 # Small enough for the norm's k to show alone, and large enough for its sum to.
 AMPLITUDES = (0.01, 0.1, 1.0, 10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 3000.0, 10000.0)

@@ -21,8 +21,7 @@ unit roundoff for each layer, since each rounds its result:
 Weights at step 0, images and labels are given to a network, not computed by it, and must be exact.
 """
 
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +29,10 @@ import numpy as np
 
 from paper.architecture import Activation, Network, Pool
 from protocol import dropout, literal, probe
-from protocol.experiment import Experiment, open_experiment
+from protocol.experiment import Experiment
 from protocol.probe import LOWERED, READINGS, TAKEN
 from protocol.random_bits import Purpose, words
-from protocol.record import Record, log, surroundings, write_table
 from protocol.reference import Arrays, Pass, cross_entropy, forward, softmax, update
-from protocol.request import Request
-from protocol.run import Run, claimed
-from protocol.tensors import save_tensors
 
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64
 # (where one holds a single sum, parity asks for another: deepspeed_impl/parity.py), so two correct ones differ by a
@@ -57,8 +52,6 @@ ENVELOPE_STEPS = 50
 # Gaussian draws, one in 250 is more than four times as far as the largest of four others. How far tipping all ties
 # leads is such a draw too, and comes on top.
 ENVELOPE_SAFETY = 4.0
-ENVELOPE_COLUMNS = ("step", "loss", "low", "high")
-TOLERANCE_COLUMNS = ("reading", "quantity", "tolerance", "difference", "where")
 
 
 @dataclass
@@ -311,55 +304,3 @@ def _margins_at_start(experiment: Experiment) -> dict[str, float]:
         for name, value in truth.activations.items()
     }
     return margins_of(experiment.network, truth.activations, bounds)
-
-
-def write(request: Request, experiment: Experiment) -> None:
-    """Write a parity case's tensors, choices and tolerances to ``request.out``."""
-    case = request.case.name
-    log(f"oracle {case}: {experiment.total_steps} steps in float64")
-    truth = observe(experiment, np.float64)
-    log(f"oracle {case}: {PERTURBATIONS} perturbed runs in float32 and one with ties tipped, for the tolerances")
-    bounds = tolerances(experiment, truth, request.readings)
-    request.out.mkdir(parents=True, exist_ok=True)
-    save_tensors(request.out / "tensors.safetensors", truth.seen)
-    save_tensors(request.out / "choices.safetensors", truth.choices)
-    write_table(request.out / "tolerances.csv", TOLERANCE_COLUMNS, _rows(bounds, literal.draws(experiment)))
-
-
-def _rows(bounds: dict[str, dict[str, float]], drawn: dict[str, literal.Finding]) -> Iterable[dict[str, Any]]:
-    for reading, own in bounds.items():
-        for quantity, tolerance in own.items():
-            yield {"reading": reading, "quantity": quantity, "tolerance": tolerance}
-    for quantity, (apart, tolerance) in drawn.items():
-        found = {"difference": apart.difference, "where": apart.where}
-        yield {"reading": "draws", "quantity": quantity, "tolerance": tolerance, **found}
-
-
-def write_envelope(request: Request, experiment: Experiment) -> None:
-    """Write the bounds of a training case's first losses to ``request.out``."""
-    steps = request.steps or ENVELOPE_STEPS
-    log(f"oracle {request.case.name}: {steps} steps in float64, with ties tipped, and {PERTURBATIONS} times in float32")
-    write_table(request.out / "envelope.csv", ENVELOPE_COLUMNS, envelope(experiment, steps))
-
-
-def recorded(request: Request, work: Callable[[Request, Experiment], None]) -> None:
-    """Do the work, and write the oracle's record when it is done."""
-    experiment = open_experiment(request.case, request.data, request.seed)
-    record = Record(
-        kind="oracle",
-        backend="oracle",
-        placement="single",
-        devices=["cpu:0"],
-        case=request.case.content(),
-        seed=request.seed,
-        precision="fp64",
-        threads=os.cpu_count() or 1,
-        plan_hash=experiment.plan_hash(),
-        **surroundings(("numpy",)),
-    )
-    with claimed(request.out):
-        run = Run(request.out, record)
-        run.resume(None)
-        with run.recorded():
-            work(request, experiment)
-            run.end("finished")

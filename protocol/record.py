@@ -14,18 +14,13 @@ state/step-000050/        the training state after 50 steps (:mod:`protocol.stat
 """
 
 import csv
-import io
-import platform
-import subprocess
-import sys
-from collections.abc import Iterable, Mapping
-from importlib.metadata import version as package_version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocol.files import digest_file, write_text
+from protocol.files import digest_file
 from protocol.sealed import Damaged, read_sealed, write_sealed
 
 VERSION = 2
@@ -75,43 +70,6 @@ class Record(BaseModel):
     files: dict[str, Kept] = Field(default_factory=dict, description="the folder's other files, when the run has ended")
 
 
-def surroundings(packages: Iterable[str]) -> dict[str, Any]:
-    """Fields that say where a run took place: versions, commit, processor."""
-    versions = {name: package_version(name) for name in packages}
-    return {
-        "packages": {"python": platform.python_version(), **versions},
-        "commit": current_commit(),
-        "processor": processor_name(),
-    }
-
-
-def current_commit() -> str:
-    """The checkout's commit, marked ``+`` when files differ from it; empty outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit + ("+" if changed else "")
-
-
-def processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def write_record(folder: Path, record: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_sealed(folder / "record.json", record)
@@ -159,24 +117,9 @@ def check_file(folder: Path, record: Record, name: str) -> Path:
     return path
 
 
-def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
-    """Write a CSV table with just these columns; None is written empty, "not applicable"."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
-
-
 STEP_COLUMNS = ("step", "epoch", "loss", "rate", "images_per_second", "error")
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_error", "validation_loss", "top1_error", "top5_error", "views")
 MEMORY_COLUMNS = ("device", "kind", "predicted_bytes", "measured_bytes", "method")
 TIMING_COLUMNS = ("step", "device", "phase", "seconds")
 LAYER_COLUMNS = ("layer", "seconds")
 TIMELINE_COLUMNS = ("device", "doing", "start", "seconds")
-
-
-def log(message: str) -> None:
-    """One line of progress."""
-    print(message, file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from protocol import literal, probe, state
 from protocol.errors import Diverged, Misuse
 from protocol.experiment import Experiment, open_experiment
 from protocol.files import locked, sweep, sync
+from protocol.log import log
 from protocol.probe import Reading
 from protocol.record import (
     EPOCH_COLUMNS,
@@ -27,14 +28,13 @@ from protocol.record import (
     Status,
     check_file,
     kept_files,
-    log,
     read_record,
     write_record,
-    write_table,
 )
 from protocol.reference import Arrays
 from protocol.request import Request
 from protocol.sealed import Damaged
+from protocol.tables import write_table
 from protocol.tensors import each_tensor, read_tensors, save_tensors
 
 BENCH_STEPS = 5  # that a bench times unless told

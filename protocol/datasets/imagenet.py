@@ -17,7 +17,7 @@ from PIL import Image
 from protocol.datasets.store import HOLDS, Manifest, seal
 from protocol.errors import Misuse
 from protocol.files import check_replaceable, new_folder
-from protocol.record import log
+from protocol.log import log
 from protocol.sealed import one_line
 
 EDGE = 256

@@ -16,7 +16,8 @@ from paper.recipe import PRESETS
 from protocol.errors import Misuse
 from protocol.files import locked
 from protocol.profiles import EVERY, NAMED, PROFILES, Job, ladder, quick
-from protocol.record import Record, current_commit, kept_files, write_record
+from protocol.provenance import current_commit
+from protocol.record import Record, kept_files, write_record
 from tests.refusals import refused
 
 Profile = Callable[[tuple[str, ...]], list[Job]]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from faults.power_loss import lose_power
+from faults.readers import attack
+from faults.subjects import subjects
 
 from protocol import files
-from tests.faults.power_loss import lose_power
-from tests.faults.readers import attack
-from tests.faults.subjects import subjects
 
 INPUTS = 200
 

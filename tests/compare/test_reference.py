@@ -21,7 +21,8 @@ from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder
 from compare.tables import COLUMNS
 from protocol.errors import Misuse
 from protocol.lint import read_lint
-from protocol.record import kept_files, read_record, write_record, write_table
+from protocol.record import kept_files, read_record, write_record
+from protocol.tables import write_table
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = PROJECT / "results" / "reference"

@@ -9,7 +9,7 @@ import pytest
 from compare import bench, throughput
 from compare.bench import Contender
 from protocol.errors import Misuse
-from protocol.record import write_table
+from protocol.tables import write_table
 
 
 def sample(backend: str, placement: str, threads: int, repeat: int, seconds: float) -> dict[str, object]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from faults.power_loss import lose_power
+from faults.readers import attack
+from faults.subjects import subjects
 
 from compare.tables import COLUMNS, write
 from protocol.command import run
-from protocol.record import log
-from tests.faults.power_loss import lose_power
-from tests.faults.readers import attack
-from tests.faults.subjects import subjects
+from protocol.log import log
 
 FAULTS = Path("results/faults")
 BROKEN = ("wrong", "traceback", "hang")

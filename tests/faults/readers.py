@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faults.mutation import KINDS, damaged, strange
+from faults.subjects import Subject
 
 from protocol.errors import Misuse
-from tests.faults.mutation import KINDS, damaged, strange
-from tests.faults.subjects import Subject
 
 PATIENCE = 10  # seconds, after which a reader is taken to hang
 LONGEST = 1000  # characters of a sentence, its path and remedy included

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from mistakes.catalogue import CRASH_NOTE, DIALS, MISTAKES
+from mistakes.sensitivity import LARGER, PLAIN, SMALLER, sensitivity
+from mistakes.trial import POWER, STORES, Trial
 
 from compare.power import SMALL
 from compare.tables import write
 from protocol.__main__ import photos
 from protocol.command import run
 from protocol.errors import Misuse
-from protocol.record import log
+from protocol.log import log
 from tests.commands import rank_environment
-from tests.mistakes.catalogue import CRASH_NOTE, DIALS, MISTAKES
-from tests.mistakes.sensitivity import LARGER, PLAIN, SMALLER, sensitivity
-from tests.mistakes.trial import POWER, STORES, Trial
 
 SEEDS = 20
 BACKENDS = ("gluon", "deepspeed")

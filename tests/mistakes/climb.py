@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mistakes.catalogue import CRASH_NOTE
 
 from protocol.experiment import Experiment, open_experiment
-from protocol.record import log
+from protocol.log import log
 from protocol.request import make_request
-from tests.mistakes.catalogue import CRASH_NOTE
 
 STOPPED_AFTER = 2  # steps of a run that is to go on with a mistake
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from mistakes.dials import DIALS, NORMS, dials
+from mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 from torch import nn
 
 from deepspeed_impl import imposed, parity
@@ -13,8 +15,6 @@ from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Averaging
 from paper.architecture import Layer, Norm, Weighted
 from tests.mistakes import shared
-from tests.mistakes.dials import DIALS, NORMS, dials
-from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
 Compute = Callable[[torch.Tensor], torch.Tensor]
 

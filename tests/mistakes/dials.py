@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mistakes.shared import around
 
 from paper.architecture import Norm
 from protocol import evaluation
 from protocol.experiment import Experiment
 from protocol.reference import softmax
-from tests.mistakes.shared import around
 
 Dial = Callable[[pytest.MonkeyPatch, float], None]
 DIALS: dict[str, Dial] = {}

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from mistakes.shared import PLANTS
 
 from protocol.__main__ import app
 from protocol.cases import find_case
 from protocol.command import run
 from protocol.experiment import Experiment, open_experiment
-from tests.mistakes.shared import PLANTS
 
 
 def main() -> None:

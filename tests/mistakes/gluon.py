@@ -5,6 +5,8 @@ from typing import Any
 
 import mxnet as mx
 import pytest
+from mistakes.dials import DIALS, NORMS, dials
+from mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 from mxnet import gluon
 
 from gluon_impl import imposed, parity, train
@@ -13,8 +15,6 @@ from gluon_impl.optimizer import Optimizer, PaperSGD
 from paper.architecture import Layer, Norm, Pool, Weighted
 from protocol import dropout
 from tests.mistakes import shared
-from tests.mistakes.dials import DIALS, NORMS, dials
-from tests.mistakes.shared import MICRO_BATCH, PLANTS, around, plants
 
 Compute = Callable[[Any, Any], Any]  # of the module F and an array
 

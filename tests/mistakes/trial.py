@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mistakes.catalogue import CRASH, CRASH_NOTE, Mistake
+from mistakes.shared import MICRO_BATCH
+
 from compare import parity
 from compare.load import RunFolder, Runs
 from compare.power import ALONE, NOTHING, SMALL, WITH_ORACLE
 from protocol.record import read_record
-from tests.mistakes.catalogue import CRASH, CRASH_NOTE, Mistake
-from tests.mistakes.shared import MICRO_BATCH
 
 POWER = Path("results/power")
 RUNS = POWER / "runs"

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from protocol.cases import CASES
-from protocol.record import Record, check_file, kept_files, read_record, surroundings, write_record, write_table
+from protocol.provenance import surroundings
+from protocol.record import Record, check_file, kept_files, read_record, write_record
+from protocol.tables import write_table
 from tests.refusals import refused
 
 

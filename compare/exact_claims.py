@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from compare import scaling
 from compare.findings import BACKENDS, Evidence, Finding, Verdict, rule, untested
 from paper.cards import CARDS, GIB
 from paper.claims import Claim, figures
+from paper.days import PAPER_DAYS, needed_speed
 from protocol.probe import RELU_AT
 
 COST = "paper/cost.py"
@@ -156,8 +156,7 @@ def _comm_fraction(evidence: Evidence, claim: Claim) -> Finding:
     sent = evidence.numbers.crossing
     # Modelled: there and back over the cards' link, against the pace of the paper's days.
     share = {
-        name: [2 * size / CARDS[0].link * scaling.CYCLES * scaling.IMAGES / (d * 86_400) for d in scaling.PAPER_DAYS]
-        for name, size in sent.items()
+        name: [2 * size / CARDS[0].link * needed_speed(count) for count in PAPER_DAYS] for name, size in sent.items()
     }
     own, every = max(share["two_column"]), max(share["cross_everywhere"])
     assert claim.tolerance is not None

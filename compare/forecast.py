@@ -13,12 +13,12 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
 
-from compare.plots import DPI, PALETTE
-from compare.scaling import PAPER_DAYS, days, needed_share_of_peak
 from compare.step_model import ADDS_UP, TAKES_TURNS, Rates, Setting, parts, seconds
+from compare.style import DPI, PALETTE
 from paper.architecture import network
 from paper.cards import CARDS, Card
 from paper.cost import layer_train_flops
+from paper.days import PAPER_DAYS, days, needed_share_of_peak
 from paper.recipe import PRESETS
 from protocol.cuts import MOST_MICRO_BATCHES, cut_evenly, micro_batch
 

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from compare.plots import DPI, PALETTE
+from compare.style import DPI, PALETTE
 
 COLUMNS = ("backend", "precision", "layer", "seconds", "least_seconds", "times_least")
 LEAST = "least (modelled)"

@@ -3,6 +3,7 @@
 from compare import scaling
 from compare.findings import BACKENDS, Evidence, Finding, Verdict, rule, untested
 from compare.load import RunFolder
+from paper import days as pace
 from paper.claims import Claim
 
 # Rungs whose quantities the network computes, none of them given to it.
@@ -28,14 +29,14 @@ def _notes_one_gpu(evidence: Evidence, claim: Claim) -> Finding:
 
 @rule("days")
 def _days(evidence: Evidence, claim: Claim) -> Finding:
-    shares = [scaling.needed_share_of_peak(days) for days in scaling.PAPER_DAYS]
+    shares = [pace.needed_share_of_peak(count) for count in pace.PAPER_DAYS]
     text: dict[str, str] = {}
     for backend in evidence.runs.backends():
         speeds = [
             scaling.speed(run)[0] for run in evidence.runs.of("bench", backend=backend) if run.variant == "two_column"
         ]
         if speeds:
-            text[backend] = f"{scaling.days(max(speeds)):.0f} days on this machine's processor"
+            text[backend] = f"{pace.days(max(speeds)):.0f} days on this machine's processor"
     if max(shares) > 1:
         reason = f"would need {shares[1]:.0%} to {shares[0]:.0%} of two cards' peak, more than there is"
         return Finding(Verdict.CONTRADICTED, text, evidence="scaling.csv", reason=reason)

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
-from compare.plots import DPI
+from compare.style import DPI
 from protocol.grid import Grid
 
 COLUMNS = ("backend", "placement", "precision", "micro_batches", "stages", "idle", "idle_of_even_stages", "busiest")

@@ -3,25 +3,21 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-
-mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.load import Runs
 from compare.parity import RUNGS
-from compare.scaling import PAPER_DAYS
+from compare.style import DPI, PALETTE
+from paper.days import PAPER_DAYS
 from paper.recipe import PRESETS
 
-PALETTE = {"gluon": "#0b6e99", "deepspeed": "#c8553d", "paper": "#555555"}
 KIND_COLOURS = {"parameters": "#31572c", "gradients": "#90a955", "momentum": "#ecf39e", "activations": "#f2a65a"}
 GIB = 2**30
-DPI = 144
 
 
 def training(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:

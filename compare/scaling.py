@@ -6,20 +6,9 @@ import numpy as np
 from scipy import stats
 
 from compare.load import RunFolder, Runs
-from paper.architecture import network
-from paper.cards import CARDS
-from paper.cost import train_flops
-from paper.recipe import PRESETS
+from paper.days import GTX_580, PAPER_DAYS, days, needed_speed
 
 Row = dict[str, Any]
-CYCLES, IMAGES = 90, 1_200_000  # section 5
-PAPER_DAYS = (5, 6)
-GTX_580 = CARDS[0]  # the paper's; two of them
-SECONDS_PER_DAY = 86_400
-
-
-def days(images_per_second: float) -> float:
-    return CYCLES * IMAGES / images_per_second / SECONDS_PER_DAY
 
 
 def speed(run: RunFolder) -> tuple[float, float, float]:
@@ -58,7 +47,6 @@ def rows(runs: Runs) -> list[Row]:
             }
         )
     for paper_days in PAPER_DAYS:
-        needed = CYCLES * IMAGES / (paper_days * SECONDS_PER_DAY)
         found.append(
             {
                 "backend": "paper",
@@ -66,7 +54,7 @@ def rows(runs: Runs) -> list[Row]:
                 "devices": 2,
                 "batch": 128,
                 "precision": "fp32",
-                "images_per_second": needed,
+                "images_per_second": needed_speed(paper_days),
                 "days": paper_days,
                 "days_low": None,
                 "days_high": None,
@@ -78,9 +66,3 @@ def rows(runs: Runs) -> list[Row]:
             }
         )
     return found
-
-
-def needed_share_of_peak(paper_days: float) -> float:
-    """Share of two GTX 580s' peak that training in ``paper_days`` keeps busy (modelled)."""
-    flops = train_flops(network("two_column", PRESETS["paper"])) * CYCLES * IMAGES
-    return flops / (paper_days * SECONDS_PER_DAY) / (2 * GTX_580.flops)

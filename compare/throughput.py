@@ -11,10 +11,10 @@ from matplotlib import pyplot as plt
 
 from compare import capacity, forecast, layer_times, pipeline, step_model
 from compare.bench import BASELINE, PEERS
-from compare.plots import DPI, PALETTE
-from compare.scaling import days
+from compare.style import DPI, PALETTE
 from paper.architecture import Network, network
 from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
+from paper.days import days
 from paper.recipe import PRESETS
 from protocol.grid import Grid
 from protocol.tables import write_table

@@ -492,7 +492,7 @@ def test_no_rule_is_left_out() -> None:
 
 def test_a_pace_beyond_the_cards_peak_contradicts_the_days(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(evidence([]))["days"].verdict is Verdict.NOT_TESTED
-    monkeypatch.setattr("compare.scaling.PAPER_DAYS", (0.5, 1))
+    monkeypatch.setattr("paper.days.PAPER_DAYS", (0.5, 1))
     assert judge(evidence([]))["days"].verdict is Verdict.CONTRADICTED
 
 

@@ -149,7 +149,7 @@ def power(session: nox.Session) -> None:
     """Plant every mistake of the catalogue in both backends, and see which the ladder finds."""
     if not MXNET_RUNS_HERE:
         session.error(MXNET_SENTENCE)
-    run(session, "env-compare", "-m", "tests.mistakes", *backends(session), *session.posargs)
+    run(session, "env-compare", "-m", "mistakes", *backends(session), *session.posargs)
 
 
 @nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
@@ -157,7 +157,7 @@ def faults(session: nox.Session) -> None:
     """Damage what is read, cut the power, kill what runs: nothing of it passes unseen."""
     if not MXNET_RUNS_HERE:
         session.error(MXNET_SENTENCE)
-    run(session, "env-compare", "-m", "tests.faults", *backends(session), *session.posargs)
+    run(session, "env-compare", "-m", "faults", *backends(session), *session.posargs)
 
 
 Task = tuple[str, str, tuple[str, ...]]  # what it is called, the environment, its arguments
@@ -247,7 +247,7 @@ def tests_long(session: nox.Session) -> None:
     name_interpreters(session)
     tasks = [pytest_task(session, "deepspeed, long", "env-deepspeed", "long", "tests/deepspeed_impl")]
     if MXNET_RUNS_HERE:
-        planted = ("-m", "tests.mistakes", *backends(session), "--seeds", "4", "--no-small")
+        planted = ("-m", "mistakes", *backends(session), "--seeds", "4", "--no-small")
         tasks += [
             ("every planted mistake", "env-compare", planted),
             pytest_task(session, "both backends, long", "env-compare", "long", "tests/together"),

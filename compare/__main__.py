@@ -11,27 +11,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare import audit as auditing
-from compare import bench as benching
-from compare import completeness, conductor, one_gpu, parity, tables, throughput
-from compare import gpu as judging
-from compare import lint as linting
-from compare.findings import Verdict
+from compare import completeness, conductor, tables
+from compare import ladder as climbing
+from compare.audit import build as auditing
+from compare.audit.findings import Verdict
+from compare.audit.report import each_quantity, parity_sentence, summary, worst_by_rung
+from compare.bench import gpu_report, one_gpu, throughput
+from compare.bench import measure as benching
+from compare.ladder import RUNGS
+from compare.lint import judge as linting
 from compare.load import Runs, load_runs
-from compare.parity import RUNGS
-from compare.readme import regenerate
-from compare.reference import keep
-from compare.report import each_quantity, parity_sentence, summary, worst_by_rung
+from compare.profiles import PROFILES, TWINS, Job, jobs_of
+from compare.reference.keep import keep
+from compare.reference.readme import regenerate
 from paper.names import unknown
 from protocol.__main__ import photos
+from protocol.base.errors import Misuse
+from protocol.base.files import check_replaceable, write_text
+from protocol.base.log import log
+from protocol.base.tables import write_table
 from protocol.command import run
-from protocol.errors import Misuse
-from protocol.files import check_replaceable, write_text
-from protocol.lint import read_lint
-from protocol.log import log
-from protocol.profiles import PROFILES, TWINS, Job, jobs_of
-from protocol.request import RUNS
-from protocol.tables import write_table
+from protocol.lint.record import read_lint
+from protocol.runs.request import RUNS
 
 AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")
@@ -96,10 +97,10 @@ def ladder(
     ended = load_runs(RUNS)
     runs = Runs(tuple(run for run in ended.finished if run.folder in folders), damaged=ended.damaged)
     absent = completeness.missing(runs, jobs)
-    found = [row for row in parity.rows(runs) if rung in (None, row["rung"])]
+    found = [row for row in climbing.rows(runs) if rung in (None, row["rung"])]
     tables.write(out, "parity", found)
     write_text(out / benching.MACHINE, here)
-    table = parity.table(found)
+    table = climbing.table(found)
     _print_ladder(table, whole=rung is not None)
     log(parity_sentence(table))
     log(f"every quantity: {out / 'parity.csv'}")
@@ -140,10 +141,10 @@ def audit(
 
 @app.command()
 def gpu(
-    folder: Annotated[Path, typer.Argument(help="What python -m compare.one_gpu left.")] = one_gpu.OUT,
+    folder: Annotated[Path, typer.Argument(help="What python -m compare.bench.one_gpu left.")] = one_gpu.OUT,
 ) -> None:
     """Say what a visit to a machine with one GPU came to; status 1 when a quantity is off."""
-    _, found, holds = judging.judge(folder)
+    _, found, holds = gpu_report.judge(folder)
     for sentence in found:
         log(sentence)
     log(f"tables: {folder}")

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from compare.ladder import oracles
 from compare.load import Runs
-from compare.parity import oracles
-from protocol.profiles import Job
-from protocol.request import RUNS
+from compare.profiles import Job
+from protocol.runs.request import RUNS
 
 SHOWN = 4  # of what is missing, in a sentence
 MAY_DIVERGE = ("recipes",)  # whether a reading of the recipe begins to train is what that case asks

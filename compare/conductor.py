@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from compare.load import RunFolder
-from protocol.errors import Misuse
-from protocol.files import locked
-from protocol.log import log
-from protocol.profiles import Job
-from protocol.provenance import current_commit
-from protocol.record import read_record
-from protocol.request import RUNS
+from compare.profiles import Job
+from protocol.base.errors import Misuse
+from protocol.base.files import locked
+from protocol.base.log import log
+from protocol.base.provenance import current_commit
+from protocol.runs.record import read_record
+from protocol.runs.request import RUNS
 
 LOGS = RUNS / "logs"
 MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from paper.architecture import Network
-from protocol.cases import find_case, what
-from protocol.errors import Misuse
-from protocol.probe import LOWERED
-from protocol.record import Record, check_file, read_record
-from protocol.sealed import Damaged, one_line, read_bytes
-from protocol.tensors import read_tensors
+from protocol.base.errors import Misuse
+from protocol.base.sealed import Damaged, one_line, read_bytes
+from protocol.base.tensors import read_tensors
+from protocol.experiment.cases import find_case, what
+from protocol.oracle.quantities import LOWERED
+from protocol.runs.record import Record, check_file, read_record
 
 TWIN_SEED = 0
 # No table is made from them; an oracle's networks are gone when the runs that are compared with it are done.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protocol.tables import write_table
+from protocol.base.tables import write_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     name: tuple(columns.split())

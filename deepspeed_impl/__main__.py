@@ -6,10 +6,10 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from protocol.command import BACKEND_VERBS, add_lint, application, run
-from protocol.experiment import open_experiment
-from protocol.lint import LintRequest
-from protocol.request import Request
-from protocol.run import check_folders
+from protocol.experiment.experiment import open_experiment
+from protocol.lint.record import LintRequest
+from protocol.runs.request import Request
+from protocol.runs.run import check_folders
 
 
 def handler(verb: str) -> Callable[[Request], None]:

@@ -16,8 +16,8 @@ from deepspeed_impl import feed, measure
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.stopwatch import layer_seconds
 from deepspeed_impl.train import train_step
-from protocol.request import Request
-from protocol.run import Run, bench_length, claimed
+from protocol.runs.request import Request
+from protocol.runs.run import Run, bench_length, claimed
 
 WARM_UP = 3  # steps: memory is taken from the system in the first few
 

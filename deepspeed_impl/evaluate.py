@@ -6,10 +6,10 @@ import torch
 
 from deepspeed_impl import feed
 from deepspeed_impl.session import Session, open_session
-from protocol import evaluation
-from protocol.log import log
-from protocol.request import Request
-from protocol.run import saved_weights
+from protocol.base.log import log
+from protocol.runs import evaluation
+from protocol.runs.request import Request
+from protocol.runs.run import saved_weights
 
 
 def predictor(session: Session) -> evaluation.Predict:

@@ -11,7 +11,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl.network import Slice
-from protocol.experiment import AHEAD, Experiment
+from protocol.experiment.experiment import AHEAD, Experiment
 
 Micro = tuple[torch.Tensor | None, torch.Tensor]
 

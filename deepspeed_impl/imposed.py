@@ -6,7 +6,7 @@ from torch import nn
 
 from deepspeed_impl.network import Slice, make_module
 from paper.architecture import Activation, Layer, Pool
-from protocol.reference import Arrays, flat_places
+from protocol.oracle.network import Arrays, flat_places
 
 
 class Imposed(nn.Module):

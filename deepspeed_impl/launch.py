@@ -28,12 +28,12 @@ from deepspeed.launcher import launch as launcher
 from deepspeed.launcher.runner import encode_world_info
 
 from deepspeed_impl.response_norm import EAGER, implementation
-from protocol.allocation import KEEP_FREED_MEMORY
-from protocol.errors import Diverged, Failed, Misuse
-from protocol.log import log
-from protocol.request import Request
-from protocol.run import note_end
-from protocol.sealed import one_line
+from protocol.base.allocation import KEEP_FREED_MEMORY
+from protocol.base.errors import Diverged, Failed, Misuse
+from protocol.base.log import log
+from protocol.base.sealed import one_line
+from protocol.runs.request import Request
+from protocol.runs.run import note_end
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
 MEETING = "ALEXNET_MEETING"  # the file in which the ranks of one machine find each other

@@ -16,11 +16,11 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepspeed_impl.precision import settle
-from protocol.errors import Misuse
-from protocol.factory import call_factory
-from protocol.lint import LintRequest, write_lint
-from protocol.log import log
-from protocol.observation import Traced, observe
+from protocol.base.errors import Misuse
+from protocol.base.log import log
+from protocol.lint.factory import call_factory
+from protocol.lint.observation import Traced, observe
+from protocol.lint.record import LintRequest, write_lint
 
 PACKAGES = ("torch", "numpy")
 aten = torch.ops.aten
@@ -95,7 +95,7 @@ class Arrived(BaseException):
 
 
 class Subject:
-    """A torch module as :class:`protocol.observation.Subject`."""
+    """A torch module as :class:`protocol.lint.observation.Subject`."""
 
     initialised = True
 

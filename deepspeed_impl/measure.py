@@ -13,7 +13,7 @@ from deepspeed.runtime.pipe import schedule
 from torch.profiler import ProfilerActivity, profile
 
 from deepspeed_impl.session import Session
-from protocol.experiment import AHEAD
+from protocol.experiment.experiment import AHEAD
 from protocol.ledger.deepspeed import step
 from protocol.ledger.memory import Part
 from protocol.ledger.rows import resident, rows

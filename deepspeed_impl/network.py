@@ -24,7 +24,7 @@ from deepspeed_impl.response_norm import ResponseNorm
 from deepspeed_impl.share import Crossing, Share, all_logits, maps_last, sent
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
 from paper.recipe import LAYERS
-from protocol import dropout
+from protocol.experiment import dropout
 
 
 @dataclass(frozen=True)

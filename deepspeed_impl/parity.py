@@ -19,12 +19,12 @@ from deepspeed_impl.network import Slice, Stage, make_module
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Activation
-from protocol import evaluation, state
-from protocol.probe import READINGS, RELU_AT, Reading
-from protocol.reference import Arrays
-from protocol.request import Request
-from protocol.run import Run, claimed, oracle_of
-from protocol.tensors import read_tensors
+from protocol.base.tensors import read_tensors
+from protocol.oracle.network import Arrays
+from protocol.oracle.quantities import READINGS, RELU_AT, Reading
+from protocol.runs import evaluation, state
+from protocol.runs.request import Request
+from protocol.runs.run import Run, claimed, oracle_of
 
 
 def parity(request: Request) -> None:
@@ -54,10 +54,11 @@ def parity(request: Request) -> None:
 def sum_in_parts() -> None:
     """Let this process's products hold several partial sums; to be called before its first.
 
-    The bounds of :mod:`protocol.oracle` allow for the rounding of such sums. MKL's float64 product (seen on AVX2) adds
-    up each entry in a single sum, which over fc6's 9216 terms rounds seven times as far. Its kernels for old processors
-    hold several; they take four times as long, which parity's few steps can afford. The choice is the process's: fp32
-    readings beside fp64 have those kernels too; ``imposed`` or ``free`` without it, and training, have the usual ones.
+    The bounds of :mod:`protocol.oracle.bounds` allow for the rounding of such sums. MKL's float64 product (seen on
+    AVX2) adds up each entry in a single sum, which over fc6's 9216 terms rounds seven times as far. Its kernels for old
+    processors hold several; they take four times as long, which parity's few steps can afford. The choice is the
+    process's: fp32 readings beside fp64 have those kernels too; ``imposed`` or ``free`` without it, and training, have
+    the usual ones.
     """
     os.environ["MKL_CBWR"] = "COMPATIBLE"
 
@@ -73,7 +74,7 @@ def relu_gradients() -> list[float]:
 
 
 def observe(session: Session, reading: Reading) -> Arrays:
-    """Train, and keep what :mod:`protocol.probe` names of this rank's layers."""
+    """Train, and keep what :mod:`protocol.oracle.quantities` names of this rank's layers."""
     experiment, engine = session.experiment, session.engine
     share = session.micro.share
     seen = {f"start.{name}": value for name, value in share.assemble(weights(session.stage)).items()}

@@ -8,10 +8,10 @@ from deepspeed.accelerator import get_accelerator
 
 from deepspeed_impl.launch import local_number
 from paper.architecture import Network
-from protocol.devices import parse
-from protocol.errors import Misuse
-from protocol.grid import Grid
-from protocol.log import log
+from protocol.base.errors import Misuse
+from protocol.base.log import log
+from protocol.placement.devices import parse
+from protocol.placement.grid import Grid
 
 
 def default_devices(grid: Grid) -> list[str]:

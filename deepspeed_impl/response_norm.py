@@ -16,8 +16,8 @@ from deepspeed.accelerator import get_accelerator
 from torch import nn
 
 from paper.architecture import Norm
-from protocol import native
-from protocol.log import log
+from protocol.base import native
+from protocol.base.log import log
 
 Carrier = Callable[[torch.Tensor], torch.Tensor]
 SOURCE = Path(__file__).with_suffix(".cc")

@@ -21,13 +21,13 @@ from deepspeed_impl.response_norm import implementation
 from deepspeed_impl.share import Averaging, Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
 from paper.architecture import Layer
-from protocol.cuts import cut_evenly, micro_batch
-from protocol.errors import Misuse
-from protocol.experiment import Experiment, open_experiment
-from protocol.provenance import surroundings
-from protocol.record import Record
-from protocol.request import Request
-from protocol.run import check_out
+from protocol.base.errors import Misuse
+from protocol.base.provenance import surroundings
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.placement.cuts import cut_evenly, micro_batch
+from protocol.runs.record import Record
+from protocol.runs.request import Request
+from protocol.runs.run import check_out
 
 PACKAGES = ("deepspeed", "torch", "numpy")
 

@@ -14,10 +14,10 @@ import torch
 from deepspeed_impl import feed
 from deepspeed_impl.evaluate import probabilities
 from deepspeed_impl.session import Session, open_session
-from protocol import evaluation, state
-from protocol.request import Request
-from protocol.run import Run, claimed, latest_state
-from protocol.tensors import save_tensors
+from protocol.base.tensors import save_tensors
+from protocol.runs import evaluation, state
+from protocol.runs.request import Request
+from protocol.runs.run import Run, claimed, latest_state
 
 
 def train_step(session: Session, batch: list[feed.Micro], rate: float) -> tuple[torch.Tensor, torch.Tensor]:

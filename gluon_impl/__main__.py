@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from protocol.allocation import keep_freed_memory
+from protocol.base.allocation import keep_freed_memory
+from protocol.base.errors import Misuse
 from protocol.command import BACKEND_VERBS, add_lint, application, run
-from protocol.errors import Misuse
-from protocol.experiment import open_experiment
-from protocol.lint import LintRequest
-from protocol.request import Request
-from protocol.run import check_folders
+from protocol.experiment.experiment import open_experiment
+from protocol.lint.record import LintRequest
+from protocol.runs.request import Request
+from protocol.runs.run import check_folders
 
 
 def handler(verb: str) -> Callable[[Request], None]:

@@ -12,9 +12,9 @@ from gluon_impl import feed, measure
 from gluon_impl.session import Session, open_session
 from gluon_impl.stopwatch import layer_seconds
 from gluon_impl.train import train_step
-from protocol.experiment import AHEAD
-from protocol.request import Request
-from protocol.run import Run, bench_length, claimed
+from protocol.experiment.experiment import AHEAD
+from protocol.runs.request import Request
+from protocol.runs.run import Run, bench_length, claimed
 
 WARM_UP = 3  # steps: memory is taken from the system in the first few
 

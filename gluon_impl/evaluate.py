@@ -5,11 +5,11 @@ import numpy as np
 from gluon_impl import feed
 from gluon_impl.network import AlexNet
 from gluon_impl.session import open_session
-from protocol import evaluation
-from protocol.experiment import Experiment
-from protocol.log import log
-from protocol.request import Request
-from protocol.run import saved_weights
+from protocol.base.log import log
+from protocol.experiment.experiment import Experiment
+from protocol.runs import evaluation
+from protocol.runs.request import Request
+from protocol.runs.run import saved_weights
 
 
 def predictor(network: AlexNet) -> evaluation.Predict:

@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 
 from gluon_impl.network import AlexNet
-from protocol import dropout
-from protocol.experiment import AHEAD, Experiment
+from protocol.experiment import dropout
+from protocol.experiment.experiment import AHEAD, Experiment
 
 
 @dataclass(frozen=True)

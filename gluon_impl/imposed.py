@@ -10,7 +10,7 @@ from mxnet import gluon
 
 from gluon_impl.network import Share, make_block
 from paper.architecture import Activation, Layer, Pool
-from protocol.reference import Arrays, flat_places
+from protocol.oracle.network import Arrays, flat_places
 
 
 class ImposedReLU(gluon.HybridBlock):

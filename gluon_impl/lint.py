@@ -16,11 +16,11 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from protocol.errors import Misuse
-from protocol.factory import call_factory
-from protocol.lint import LintRequest, write_lint
-from protocol.log import log
-from protocol.observation import Traced, observe
+from protocol.base.errors import Misuse
+from protocol.base.log import log
+from protocol.lint.factory import call_factory
+from protocol.lint.observation import Traced, observe
+from protocol.lint.record import LintRequest, write_lint
 
 PACKAGES = ("mxnet", "numpy")
 OPERATORS = ("Convolution", "FullyConnected")
@@ -81,7 +81,7 @@ class Arrived(BaseException):
 
 
 class Subject:
-    """A Gluon block as :class:`protocol.observation.Subject`."""
+    """A Gluon block as :class:`protocol.lint.observation.Subject`."""
 
     def __init__(self, spec: str) -> None:
         self.block = call_factory(spec, gluon.Block, "a Gluon block")

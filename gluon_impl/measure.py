@@ -9,7 +9,7 @@ import psutil
 from mxnet import profiler
 
 from gluon_impl.session import Session, context_name
-from protocol.experiment import AHEAD
+from protocol.experiment.experiment import AHEAD
 from protocol.ledger.gluon import step
 from protocol.ledger.memory import Part
 from protocol.ledger.rows import beside, resident, rows

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mxnet as mx
 
-from protocol import native
-from protocol.log import log
+from protocol.base import native
+from protocol.base.log import log
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(path for path in FOLDER.iterdir() if path.suffix in (".cc", ".h")))

@@ -19,12 +19,12 @@ from gluon_impl.network import AlexNet, Share, make_block
 from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
 from paper.architecture import Activation
-from protocol import evaluation
-from protocol.probe import READINGS, RELU_AT, Reading
-from protocol.reference import Arrays
-from protocol.request import Request
-from protocol.run import Run, claimed, oracle_of
-from protocol.tensors import read_tensors
+from protocol.base.tensors import read_tensors
+from protocol.oracle.network import Arrays
+from protocol.oracle.quantities import READINGS, RELU_AT, Reading
+from protocol.runs import evaluation
+from protocol.runs.request import Request
+from protocol.runs.run import Run, claimed, oracle_of
 
 
 def parity(request: Request) -> None:
@@ -58,7 +58,7 @@ def relu_gradients() -> list[float]:
 
 
 def observe(session: Session, reading: Reading, imposition: Imposition) -> Arrays:
-    """Train, and keep what :mod:`protocol.probe` names."""
+    """Train, and keep what :mod:`protocol.oracle.quantities` names."""
     experiment, network = session.experiment, session.network
     seen = {f"start.{name}": value for name, value in network.weights().items()}
     if not reading.imposed:

@@ -5,11 +5,11 @@ import mxnet as mx
 from gluon_impl.network import Share, Shares, columns_on
 from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
-from protocol.cuts import MOST_MICRO_BATCHES, cut_evenly
-from protocol.devices import parse
-from protocol.errors import Misuse
-from protocol.grid import Grid
-from protocol.request import Request
+from protocol.base.errors import Misuse
+from protocol.placement.cuts import MOST_MICRO_BATCHES, cut_evenly
+from protocol.placement.devices import parse
+from protocol.placement.grid import Grid
+from protocol.runs.request import Request
 
 SMALLEST_MICRO_BATCH = 4
 

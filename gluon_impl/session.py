@@ -10,12 +10,12 @@ from gluon_impl import placement
 from gluon_impl.network import AlexNet, MakeBlock, make_block
 from gluon_impl.operators import COMPOSED, implementation
 from gluon_impl.optimizer import Optimizer
-from protocol.errors import Misuse
-from protocol.experiment import Experiment, open_experiment
-from protocol.probe import LOWERED
-from protocol.provenance import surroundings
-from protocol.record import Record
-from protocol.request import Request
+from protocol.base.errors import Misuse
+from protocol.base.provenance import surroundings
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.oracle.quantities import LOWERED
+from protocol.runs.record import Record
+from protocol.runs.request import Request
 
 PACKAGES = ("mxnet", "numpy")
 

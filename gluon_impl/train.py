@@ -17,10 +17,10 @@ from gluon_impl.feed import Batch
 from gluon_impl.network import AlexNet, CrossEntropy
 from gluon_impl.optimizer import Optimizer
 from gluon_impl.session import Session, open_session
-from protocol import evaluation, state
-from protocol.request import Request
-from protocol.run import Run, claimed, latest_state
-from protocol.tensors import save_tensors
+from protocol.base.tensors import save_tensors
+from protocol.runs import evaluation, state
+from protocol.runs.request import Request
+from protocol.runs.run import Run, claimed, latest_state
 
 cross_entropy = CrossEntropy()
 

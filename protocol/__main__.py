@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from protocol.allocation import keep_freed_memory
-from protocol.augmentation import implementation
-from protocol.cases import find_case
+from protocol.base.allocation import keep_freed_memory
+from protocol.base.errors import Misuse
+from protocol.base.log import log
 from protocol.command import application, run
 from protocol.datasets.store import open_store
-from protocol.errors import Misuse
-from protocol.experiment import images_per_second, open_experiment
-from protocol.log import log
-from protocol.oracle_run import recorded, write, write_envelope
+from protocol.experiment.augmentation import implementation
+from protocol.experiment.cases import find_case
+from protocol.experiment.experiment import images_per_second, open_experiment
+from protocol.runs.oracle import recorded, write, write_envelope
 
 app = application(
     "oracle",

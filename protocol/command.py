@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from protocol.errors import Failed, Misuse
-from protocol.lint import LintRequest, make_lint_request
-from protocol.log import log
-from protocol.probe import TAKEN
-from protocol.request import Request, make_request
+from protocol.base.errors import Failed, Misuse
+from protocol.base.log import log
+from protocol.lint.record import LintRequest, make_lint_request
+from protocol.oracle.quantities import TAKEN
+from protocol.runs.request import Request, make_request
 
 Handler = Callable[[Request], None]
 INTERRUPTED = 130

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from protocol.base.errors import Misuse
+from protocol.base.files import check_replaceable, new_folder
+from protocol.base.log import log
+from protocol.base.sealed import one_line
 from protocol.datasets.store import HOLDS, Manifest, seal
-from protocol.errors import Misuse
-from protocol.files import check_replaceable, new_folder
-from protocol.log import log
-from protocol.sealed import one_line
 
 EDGE = 256
 SUFFIXES = {".jpeg", ".jpg"}

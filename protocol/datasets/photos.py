@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from protocol.base.random_bits import Purpose, below, words
 from protocol.datasets.store import Manifest, write_store
-from protocol.random_bits import Purpose, below, words
 
 COLOUR = ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket", "hubble_deep_field", "ihc", "retina")
 SAMPLES = ("china", "flower")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from protocol.files import digest_file, new_folder
-from protocol.sealed import Damaged, one_line, read_sealed, write_sealed
+from protocol.base.files import digest_file, new_folder
+from protocol.base.sealed import Damaged, one_line, read_sealed, write_sealed
 
 VERSION = 2
 PARTS = ("train", "test")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from compare.capacity import Placed
+from compare.bench.memory_forecast import Placed
 from paper.cards import CARDS
 
 PLACED = [

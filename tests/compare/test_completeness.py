@@ -7,10 +7,10 @@ import pytest
 
 from compare import completeness, conductor
 from compare.load import RunFolder, Runs
-from protocol.cases import find_case
-from protocol.profiles import Job
-from protocol.record import Kept, Record
-from protocol.request import RUNS
+from compare.profiles import Job
+from protocol.experiment.cases import find_case
+from protocol.runs.record import Kept, Record
+from protocol.runs.request import RUNS
 
 ORACLE = Job("oracle", "oracle", "ladder", 1)
 PARITY = Job("gluon", "parity", "ladder", 1, oracle=ORACLE.folder)

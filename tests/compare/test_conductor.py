@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from compare import conductor
+from compare.profiles import EVERY, NAMED, PROFILES, Job, ladder, quick
 from paper.recipe import PRESETS
-from protocol.errors import Misuse
-from protocol.files import locked
-from protocol.profiles import EVERY, NAMED, PROFILES, Job, ladder, quick
-from protocol.provenance import current_commit
-from protocol.record import Record, kept_files, write_record
-from tests.refusals import refused
+from protocol.base.errors import Misuse
+from protocol.base.files import locked
+from protocol.base.provenance import current_commit
+from protocol.runs.record import Record, kept_files, write_record
+from tests.support.refusals import refused
 
 Profile = Callable[[tuple[str, ...]], list[Job]]
 PROJECT = Path(__file__).parents[2]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
 from faults.power_loss import lose_power
 from faults.readers import attack
 from faults.subjects import subjects
-
-from protocol import files
+from protocol.base import files
 
 INPUTS = 200
 

@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compare import passages
 from compare.__main__ import _print_findings
-from compare.facts import FACTS, table_words
-from compare.layers import layers
-from compare.lint import BROKEN, KEPT, NOT_SEEN, PAPER, Finding, judge, known_words, likeness, summary
-from compare.passages import Windows
-from compare.report import _plain
+from compare.audit.report import _plain
+from compare.lint import responses
+from compare.lint.expected import FACTS, table_words
+from compare.lint.judge import BROKEN, KEPT, NOT_SEEN, PAPER, Finding, judge, known_words, likeness, summary
+from compare.lint.layers import layers
+from compare.lint.responses import Windows
 from paper.architecture import Conv, Dropout, Layer, Network, Weighted, network
 from paper.recipe import PRESETS, Preset
-from protocol.lint import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
-from protocol.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
-from protocol.reference import Pass, carry_out
-from tests.commands import environment
+from protocol.lint.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
+from protocol.lint.record import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
+from protocol.oracle.network import Pass, carry_out
+from tests.support.commands import environment
 
 
 class OracleSubject:
-    """A layer table carried out by the oracle, in float32, as :class:`protocol.observation.Subject`."""
+    """A layer table carried out by the oracle, in float32, as :class:`protocol.lint.observation.Subject`."""
 
     initialised = True
 
@@ -203,14 +203,14 @@ def reach(rows: int, size: int, stride: int, pad: int, count: int) -> Reach:
 )
 def test_windows_are_found_from_the_rows_that_respond(rows: int, expected: Windows, count: int, rounds: str) -> None:
     responds = reach(rows, expected.size, expected.stride, expected.pad, count)
-    assert passages.windows(responds, rows, count, [expected.size]) == expected
-    assert passages.windows(responds, rows, count, range(1, 16)) == expected
+    assert responses.windows(responds, rows, count, [expected.size]) == expected
+    assert responses.windows(responds, rows, count, range(1, 16)) == expected
     assert expected.rounds == rounds
 
 
 def test_uneven_windows_are_not_taken_for_even_ones() -> None:
     adaptive = [(row, row * 5 // 13, row * 5 // 13) for row in range(13)]
-    assert passages.windows(adaptive, 13, 5, range(1, 16)) is None
+    assert responses.windows(adaptive, 13, 5, range(1, 16)) is None
 
 
 def response(**changes: object) -> Response:
@@ -243,7 +243,7 @@ def response(**changes: object) -> Response:
 )
 def test_a_nonlinearity_is_told_by_its_values(name: str, function: object) -> None:
     curve = [(value, float(function(value))) for value in CURVE]  # type: ignore[operator]
-    assert passages.nonlinearity(response(curve=curve)) == name
+    assert responses.nonlinearity(response(curve=curve)) == name
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def test_pooling_takes_the_larger_of_what_two_places_give_alone(
     dim: float, half: float, beside: float, largest: bool
 ) -> None:
     places = Places(lone=LEVEL, same=LEVEL, other=LEVEL, dim=dim, half=half, beside=beside)
-    assert passages.takes_largest(response(places=places)) is largest
+    assert responses.takes_largest(response(places=places)) is largest
 
 
 def test_a_window_that_reaches_as_far_as_was_asked_may_reach_farther() -> None:
     everything = [(step, LEVEL if step == 0 else LEVEL / 2) for step in range(-6, 7)]
-    assert passages.window_words(everything) == "13 or more"
+    assert responses.window_words(everything) == "13 or more"
     near = [(step, LEVEL / 2 if 0 < abs(step) <= 2 else LEVEL) for step in range(-6, 7)]
-    assert passages.window_words(near) == "5"
+    assert responses.window_words(near) == "5"
 
 
 @pytest.mark.parametrize("classes", [5, 7, 10, 1001])
@@ -289,7 +289,7 @@ def test_any_number_of_classes_can_be_judged(paper: LintRecord, classes: int) ->
 @pytest.mark.parametrize(("beta", "k"), [(0.75, 2.0), (0.75, 1.0), (0.5, 1.0), (1.0, 4.0)])
 def test_a_norms_constants_are_recovered(alpha: float, beta: float, k: float) -> None:
     curve = [(a, float(np.float32(max(a, 0) / (k + alpha * a * a) ** beta))) for a in CURVE]
-    found = passages.fit_norm(response(curve=curve))
+    found = responses.fit_norm(response(curve=curve))
     assert found is not None
     assert (found.alpha, found.beta, found.k) == pytest.approx((alpha, beta, k), rel=1e-3)
 
@@ -299,7 +299,7 @@ def test_two_norms_are_not_taken_for_one() -> None:
         return a / (2 + alpha * a * a) ** 0.75
 
     curve = [(a, norm(norm(max(a, 0), 2e-5), 1e-3)) for a in AMPLITUDES]
-    assert passages.fit_norm(response(curve=curve)) is None
+    assert responses.fit_norm(response(curve=curve)) is None
 
 
 @pytest.mark.parametrize(
@@ -312,28 +312,28 @@ def test_two_norms_are_not_taken_for_one() -> None:
     ],
 )
 def test_dropouts_scale_is_told_from_both_sides(survivors: float, tested: float, scale: str) -> None:
-    assert passages.dropout(response(lost=0.503, survivors=survivors, tested=tested)) == (0.503, scale)
+    assert responses.dropout(response(lost=0.503, survivors=survivors, tested=tested)) == (0.503, scale)
 
 
 def test_dropout_that_never_ends_is_told_from_a_layer_that_gives_nothing() -> None:
-    assert passages.dropout(response(lost=0.5, survivors=2.0, lost_tested=0.5)) == (0.5, "on at test too")
-    assert passages.dropout(response(lost=1.0, survivors=0.0)) is None
+    assert responses.dropout(response(lost=0.5, survivors=2.0, lost_tested=0.5)) == (0.5, "on at test too")
+    assert responses.dropout(response(lost=1.0, survivors=0.0)) is None
 
 
 def test_what_changes_nothing_is_no_norm_no_pooling_and_no_dropout() -> None:
     plain = response()
-    assert not passages.norms(plain)
-    assert not passages.pools(plain)
-    assert passages.dropout(plain) is None
-    assert passages.norm_precedes_pooling(plain) is None
-    assert passages.norms_within_map(plain) is False
+    assert not responses.norms(plain)
+    assert not responses.pools(plain)
+    assert responses.dropout(plain) is None
+    assert responses.norm_precedes_pooling(plain) is None
+    assert responses.norms_within_map(plain) is False
 
 
 def test_an_output_is_told_by_its_sums() -> None:
-    assert passages.output_of(Ending(total=0, log_total=7.5, change=0)) == "logits"
-    assert passages.output_of(Ending(total=1, log_total=6.9, change=2)) == "probabilities"
-    assert passages.output_of(Ending(total=-7000, log_total=0, change=7)) == "log-probabilities"
-    assert passages.output_of(Ending(total=3, log_total=5, change=1)) == "another"
+    assert responses.output_of(Ending(total=0, log_total=7.5, change=0)) == "logits"
+    assert responses.output_of(Ending(total=1, log_total=6.9, change=2)) == "probabilities"
+    assert responses.output_of(Ending(total=-7000, log_total=0, change=7)) == "log-probabilities"
+    assert responses.output_of(Ending(total=3, log_total=5, change=1)) == "another"
 
 
 @pytest.mark.parametrize(("classes", "status"), [("paper", 0), ("uninitialised", 0), ("odd", 1)])

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from compare.ladder import RUNGS, first_divergence, rows, rung_of, table
 from compare.load import RunFolder, Runs
-from compare.parity import RUNGS, first_divergence, rows, rung_of, table
 from paper.cost import column_parameters
-from protocol.cases import find_case
-from protocol.record import Record, kept_files, write_record
-from tests.refusals import refused
+from protocol.experiment.cases import find_case
+from protocol.runs.record import Record, kept_files, write_record
+from tests.support.refusals import refused
 
 CASE = find_case("ladder")
 QUANTITIES = (

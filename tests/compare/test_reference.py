@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from compare import audit
-from compare import lint as linting
-from compare.bench import MACHINE
+from compare.audit import build as audit
+from compare.bench.measure import MACHINE
+from compare.lint import judge as linting
 from compare.load import load_runs
-from compare.readme import BEGIN, END, _ladders, block, with_block
-from compare.reference import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
+from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
+from compare.reference.readme import BEGIN, END, _ladders, block, with_block
 from compare.tables import COLUMNS
-from protocol.errors import Misuse
-from protocol.lint import read_lint
-from protocol.record import kept_files, read_record, write_record
-from protocol.tables import write_table
+from protocol.base.errors import Misuse
+from protocol.base.tables import write_table
+from protocol.lint.record import read_lint
+from protocol.runs.record import kept_files, read_record, write_record
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = PROJECT / "results" / "reference"

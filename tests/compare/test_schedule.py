@@ -2,7 +2,7 @@
 
 import pytest
 
-from compare.schedule import Work, seconds
+from compare.bench.schedule import Work, seconds
 
 
 def test_one_stage_waits_for_nobody() -> None:

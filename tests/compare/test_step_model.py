@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from compare import forecast, schedule, step_model
-from compare.step_model import Rates, Setting
+from compare.bench import days_forecast, schedule, step_model
+from compare.bench.step_model import Rates, Setting
 from paper.architecture import network
 from paper.cards import CARDS
 from paper.cost import crossing_bytes, parameters, train_flops
@@ -93,16 +93,16 @@ def test_a_step_of_stages_is_their_schedule() -> None:
 
 
 def test_a_forecast_lies_within_its_band_and_more_devices_are_not_slower() -> None:
-    found = pd.DataFrame(forecast.rows({"deepspeed": TRUE}, (150e9, 15e9), {"deepspeed": 1.1}))
+    found = pd.DataFrame(days_forecast.rows({"deepspeed": TRUE}, (150e9, 15e9), {"deepspeed": 1.1}))
     assert (found["days_low"] <= found["days"]).all()
     assert (found["days"] <= found["days_high"]).all()
     for _, group in found[found["placement"].str.startswith("replicas")].groupby("card"):
         assert group.sort_values("devices")["days"].is_monotonic_decreasing
-    assert set(found["card"]) == {forecast.HERE, *(card.name for card in CARDS)}
+    assert set(found["card"]) == {days_forecast.HERE, *(card.name for card in CARDS)}
 
 
 def test_more_crossings_and_slower_links_take_a_larger_share() -> None:
-    found = pd.DataFrame(forecast.patterns({"deepspeed": TRUE}, (150e9, 15e9)))
+    found = pd.DataFrame(days_forecast.patterns({"deepspeed": TRUE}, (150e9, 15e9)))
     gtx = found[found["card"] == CARDS[0].name].pivot_table(index="link", columns="variant", values="share")
     assert (gtx["no_crossing"] < gtx["two_column"]).all()
     assert (gtx["two_column"] < gtx["cross_everywhere"]).all()

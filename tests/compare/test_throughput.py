@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from compare import bench, throughput
-from compare.bench import Contender
-from protocol.errors import Misuse
-from protocol.tables import write_table
+from compare.bench import measure, throughput
+from compare.bench.measure import Contender
+from protocol.base.errors import Misuse
+from protocol.base.tables import write_table
 
 
 def sample(backend: str, placement: str, threads: int, repeat: int, seconds: float) -> dict[str, object]:
@@ -71,20 +71,20 @@ def folder(tmp_path: Path) -> Path:
 
 def written(tmp_path: Path, samples: list[dict[str, object]], limits: list[dict[str, object]]) -> Path:
     """A bench's folder."""
-    write_table(tmp_path / "samples.csv", bench.SAMPLE_COLUMNS, samples)
-    write_table(tmp_path / "limit.csv", bench.LIMIT_COLUMNS, limits)
+    write_table(tmp_path / "samples.csv", measure.SAMPLE_COLUMNS, samples)
+    write_table(tmp_path / "limit.csv", measure.LIMIT_COLUMNS, limits)
     phases = {"backend": "gluon", **WHO, "placement": "columns", "repeat": 0, "device": "cpu:0", "phase": "data"}
     rows = [{**phases, "step": step, "seconds": seconds} for step, seconds in enumerate((0.01, 0.02, 9.0))]
     who = {"backend": "deepspeed", **WHO}
     write_table(
-        tmp_path / "timeline.csv", bench.TIMELINE_COLUMNS, [{**who, "micro_batches": 4, **row} for row in TIMELINE]
+        tmp_path / "timeline.csv", measure.TIMELINE_COLUMNS, [{**who, "micro_batches": 4, **row} for row in TIMELINE]
     )
     kept = [{**who, "batch": 128, "micro_batch": 32, **row} for row in MEMORY]
-    write_table(tmp_path / "layer_samples.csv", bench.LAYER_COLUMNS, LAYERS)
-    write_table(tmp_path / "memory.csv", bench.MEMORY_COLUMNS, kept)
+    write_table(tmp_path / "layer_samples.csv", measure.LAYER_COLUMNS, LAYERS)
+    write_table(tmp_path / "memory.csv", measure.MEMORY_COLUMNS, kept)
     feeds = [{"backend": "gluon", "repeat": 0, "images_per_second": 5000.0, "augmented_by": "numpy"}]
-    write_table(tmp_path / "feed.csv", bench.FEED_COLUMNS, feeds)
-    write_table(tmp_path / "phase_samples.csv", bench.PHASE_COLUMNS, rows)
+    write_table(tmp_path / "feed.csv", measure.FEED_COLUMNS, feeds)
+    write_table(tmp_path / "phase_samples.csv", measure.PHASE_COLUMNS, rows)
     throughput.write(tmp_path)
     return tmp_path
 
@@ -145,7 +145,7 @@ def test_a_processor_without_bf16_is_not_timed_in_it(tmp_path: Path) -> None:
     assert any("no bfloat16 of its own" in line for line in found)
     assert not any("in bf16 is fastest" in line for line in found)
     interpreters = {"gluon": "", "deepspeed": ""}
-    both, fp32 = (bench.contenders(interpreters, lowered=lowered) for lowered in (True, False))
+    both, fp32 = (measure.contenders(interpreters, lowered=lowered) for lowered in (True, False))
     assert {one.precision for one in both} == {"fp32", "bf16"}
     assert fp32 == [one for one in both if one.precision == "fp32"]
 
@@ -179,10 +179,10 @@ def test_every_table_and_plot_is_written(folder: Path) -> None:
 
 def test_a_peer_goes_on_with_the_threads_that_served_it_best() -> None:
     left = [Contender("deepspeed", "columns"), Contender("torch-eager", threads=1), Contender("torch-eager", threads=2)]
-    assert bench.best(left, SAMPLES) == [left[0], left[2]]
+    assert measure.best(left, SAMPLES) == [left[0], left[2]]
 
 
 def test_a_contender_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Misuse, match=r"peers/torch_eager.py 128 1 failed with status 2; it last said: .*can't open"):
-        bench.peer(Contender("torch-eager", threads=1), {"deepspeed": sys.executable}, "cpu", 1)
+        measure.peer(Contender("torch-eager", threads=1), {"deepspeed": sys.executable}, "cpu", 1)

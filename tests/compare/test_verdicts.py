@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from compare.arithmetic import Arithmetic, computed
-from compare.exact_claims import CARD_BYTES, RESERVED
-from compare.findings import RULES
+from compare.audit.arithmetic import Arithmetic, computed
+from compare.audit.effects import detectable, effect_of, holm, paired_effect
+from compare.audit.exact_claims import CARD_BYTES, RESERVED
+from compare.audit.findings import RULES
+from compare.audit.verdicts import Evidence, Verdict, judge
 from compare.load import RunFolder, Runs
-from compare.trained import detectable, effect_of, holm, paired_effect
-from compare.verdicts import Evidence, Verdict, judge
 from paper.claims import Claim, load_claims
-from protocol.cases import find_case
-from protocol.probe import RELU_AT
-from protocol.record import Record, kept_files, write_record
+from protocol.experiment.cases import find_case
+from protocol.oracle.quantities import RELU_AT
+from protocol.runs.record import Record, kept_files, write_record
 
 CLAIMS = load_claims()
 NUMBERS = computed()

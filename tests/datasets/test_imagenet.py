@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from protocol.base.errors import Misuse
 from protocol.datasets.imagenet import EDGE, centre, prepare, read
 from protocol.datasets.store import open_store
-from protocol.errors import Misuse
-from tests.refusals import refused
+from tests.support.refusals import refused
 
 CLASSES = ("n01440764", "n01443537")
 

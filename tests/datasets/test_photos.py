@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocol.base.files import digest_file
 from protocol.datasets.photos import CLASSES, EDITIONS, GREY, Edition, photographs, prepare
 from protocol.datasets.store import Store, open_store
-from protocol.files import digest_file
 
 FEW = Edition("few", 36, 200, 60, 4, EDITIONS["small"].test_tiles, 0.4)
 

@@ -7,9 +7,9 @@ from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
 from deepspeed_impl.network import Loss, Slice, Stage, make_module
 from paper.architecture import Network
-from protocol.cuts import cut_evenly, micro_batch
-from protocol.grid import Grid
-from tests.backends import BATCH, SEED, Answer, Question
+from protocol.placement.cuts import cut_evenly, micro_batch
+from protocol.placement.grid import Grid
+from tests.support.backends import BATCH, SEED, Answer, Question
 
 
 def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:

@@ -18,8 +18,8 @@ from deepspeed_impl.launch import leave
 from deepspeed_impl.session import open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Layer
-from protocol.oracle import Trainee
-from protocol.request import make_request
+from protocol.oracle.bounds import Trainee
+from protocol.runs.request import make_request
 
 STEPS, TOLERANCE = 2, {"fp64": 1e-10, "fp32": 1e-3}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import tiny
-from tests.commands import environment, rank_environment
 from tests.long import long
+from tests.support.backends import tiny
+from tests.support.commands import environment, rank_environment
 
 
 @pytest.mark.parametrize(

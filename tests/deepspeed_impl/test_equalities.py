@@ -5,9 +5,20 @@ import torch
 
 from deepspeed_impl.network import Slice, Stage
 from paper.cost import parameters
-from tests.backends import BATCH, SEED, TOLERANCE, WIDER, Question, apart, ask, check_wider_is_the_same, tiny, too_far
-from tests.backends import widened as in_wider_shapes
 from tests.deepspeed_impl.answering import answer, build
+from tests.support.backends import (
+    BATCH,
+    SEED,
+    TOLERANCE,
+    WIDER,
+    Question,
+    apart,
+    ask,
+    check_wider_is_the_same,
+    tiny,
+    too_far,
+)
+from tests.support.backends import widened as in_wider_shapes
 
 CUTS = range(1, len(tiny().network().layers))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.record import read_record
-from tests.commands import DEEPSPEED, environment, same, weights_of
+from protocol.runs.record import read_record
+from tests.support.commands import DEEPSPEED, environment, same, weights_of
 
 
 @pytest.mark.long

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.record import read_record
-from tests.commands import DEEPSPEED, environment, rank_environment
-from tests.resuming import launched, newest, until
+from protocol.runs.record import read_record
+from tests.support.commands import DEEPSPEED, environment, rank_environment
+from tests.support.resuming import launched, newest, until
 
 RANK = """
 import threading, time

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from compare.lint import KEPT, NOT_SEEN, judge
+from compare.lint.judge import KEPT, NOT_SEEN, judge
 from deepspeed_impl.lint import lint
-from protocol.lint import LintRequest
-from tests.commands import DEEPSPEED
-from tests.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
-from tests.refusals import refused
+from protocol.lint.record import LintRequest
+from tests.support.commands import DEEPSPEED
+from tests.support.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
+from tests.support.refusals import refused
 
 NO_NORM = {"norm after": "none"}
 KNOWN = {
@@ -49,7 +49,7 @@ DEVIANTS = {
 
 class TestLint(LintTests):
     backend = DEEPSPEED
-    module = "tests.torch_nets"
+    module = "examples.torch_nets"
 
     def lint(self, request: LintRequest) -> None:
         lint(request)

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from tests.commands import DEEPSPEED
-from tests.misuses import Misuse, MisuseTests
+from tests.support.commands import DEEPSPEED
+from tests.support.misuses import Misuse, MisuseTests
 
 
 class TestMisuse(MisuseTests):

@@ -8,18 +8,9 @@ from deepspeed_impl.imposed import impose
 from deepspeed_impl.network import CountedDropout, PostponedConv
 from paper.architecture import network
 from paper.recipe import PRESETS
-from protocol.cases import Case
-from tests.backends import (
-    ABLATIONS,
-    TOLERANCE,
-    VARIANTS,
-    apart,
-    ask,
-    oracle,
-    tiny,
-    too_far,
-)
+from protocol.experiment.cases import Case
 from tests.deepspeed_impl.answering import answer, build
+from tests.support.backends import ABLATIONS, TOLERANCE, VARIANTS, apart, ask, oracle, tiny, too_far
 
 # With the micro-batch that the plan chooses, and with others.
 PLACEMENTS = [("single", None), ("stages", None), ("stages", 2), ("single", 4)]

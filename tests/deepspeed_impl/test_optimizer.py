@@ -10,8 +10,8 @@ from deepspeed_impl.network import Slice, Stage
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Share
 from paper.recipe import PRESETS
-from protocol.reference import Arrays
-from tests.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
+from protocol.oracle.network import Arrays
+from tests.support.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
 
 DTYPES = ("float64", "float32")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from deepspeed_impl import parity, precision
-from protocol.request import make_request
-from tests.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
-from tests.commands import environment
+from protocol.runs.request import make_request
+from tests.support.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
+from tests.support.commands import environment
 
 
 def tensors(dtype: str, *arrays: np.ndarray) -> list[torch.Tensor]:

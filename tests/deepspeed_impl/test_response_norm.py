@@ -8,8 +8,8 @@ import torch
 
 from deepspeed_impl import response_norm
 from deepspeed_impl.response_norm import EAGER, FUSED, OPERATOR, ResponseNorm
-from protocol import native
-from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
+from protocol.base import native
+from tests.support.backends import NORMS, norm_layer, norm_question, relative, too_far
 
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
 

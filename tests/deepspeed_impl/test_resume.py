@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import psutil
 
-from tests.commands import DEEPSPEED
-from tests.resuming import ResumeTests, Role
+from tests.support.commands import DEEPSPEED
+from tests.support.resuming import ResumeTests, Role
 
 
 def rank(number: str) -> Role:

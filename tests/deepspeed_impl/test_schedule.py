@@ -3,7 +3,7 @@
 import pytest
 from deepspeed.runtime.pipe.schedule import BackwardPass, ForwardPass, TrainSchedule
 
-from compare.schedule import order
+from compare.bench.schedule import order
 
 NAMES = {ForwardPass: "forward", BackwardPass: "backward"}
 

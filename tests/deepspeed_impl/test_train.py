@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
 from tests.long import long
-from tests.training import TrainingTests
+from tests.support.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
+from tests.support.training import TrainingTests
 
 
 class TestTraining(TrainingTests):

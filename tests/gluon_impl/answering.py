@@ -7,8 +7,8 @@ from mxnet import autograd
 from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, make_block
 from gluon_impl.train import cross_entropy
-from protocol.reference import Arrays
-from tests.backends import BATCH, Answer, Question
+from protocol.oracle.network import Arrays
+from tests.support.backends import BATCH, Answer, Question
 
 CONTEXTS = {"single": [mx.cpu(0)], "columns": [mx.cpu(0), mx.cpu(1)]}
 

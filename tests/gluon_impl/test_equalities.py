@@ -3,8 +3,8 @@
 import pytest
 
 from paper.cost import parameters
-from tests.backends import TOLERANCE, WIDER, apart, ask, check_wider_is_the_same, tiny, too_far, widened
 from tests.gluon_impl.answering import answer
+from tests.support.backends import TOLERANCE, WIDER, apart, ask, check_wider_is_the_same, tiny, too_far, widened
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

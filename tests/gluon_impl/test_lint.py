@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from compare.lint import judge
+from compare.lint.judge import judge
 from gluon_impl.lint import lint
-from protocol.lint import LintRequest
-from tests.commands import GLUON
-from tests.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
-from tests.refusals import refused
+from protocol.lint.record import LintRequest
+from tests.support.commands import GLUON
+from tests.support.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
+from tests.support.refusals import refused
 
 KNOWN = {
     "zoo": (OWT, "owt"),
@@ -25,7 +25,7 @@ KNOWN = {
 
 class TestLint(LintTests):
     backend = GLUON
-    module = "tests.gluon_nets"
+    module = "examples.gluon_nets"
 
     def lint(self, request: LintRequest) -> None:
         lint(request)

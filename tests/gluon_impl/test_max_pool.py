@@ -13,8 +13,8 @@ from gluon_impl import max_pool
 from gluon_impl.max_pool import MaxPool
 from gluon_impl.operators import COMPILED, COMPOSED
 from paper.architecture import Pool
-from protocol.reference import Pass, carry_out
-from tests.commands import environment
+from protocol.oracle.network import Pass, carry_out
+from tests.support.commands import environment
 
 MAPS = {
     "pool1": ((8, 55, 55), 3, 2),

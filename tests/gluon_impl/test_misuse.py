@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from tests.commands import GLUON
-from tests.misuses import Misuse, MisuseTests
+from tests.support.commands import GLUON
+from tests.support.misuses import Misuse, MisuseTests
 
 
 class TestMisuse(MisuseTests):

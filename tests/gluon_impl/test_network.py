@@ -10,9 +10,9 @@ from mxnet import gluon
 from gluon_impl.network import AlexNet, Share, joined, make_block
 from paper.architecture import Activation, network
 from paper.recipe import PRESETS
-from protocol.cases import Case
-from tests.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, norm_layer, oracle, tiny, too_far
+from protocol.experiment.cases import Case
 from tests.gluon_impl.answering import CONTEXTS, answer
+from tests.support.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, norm_layer, oracle, tiny, too_far
 
 # Which readings each placement can carry out: caffe's norm spans the columns.
 READINGS = [(preset, "single") for preset in PRESETS] + [(preset, "columns") for preset in PRESETS if preset != "caffe"]

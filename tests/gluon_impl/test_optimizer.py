@@ -7,8 +7,8 @@ from mxnet import autograd
 from gluon_impl.network import AlexNet
 from gluon_impl.optimizer import Optimizer
 from paper.recipe import PRESETS
-from protocol.reference import Arrays
-from tests.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
+from protocol.oracle.network import Arrays
+from tests.support.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
 
 DTYPES = ("float64", "float32")
 BATCH = 4

@@ -9,8 +9,8 @@ import pytest
 from mxnet import autograd
 
 from gluon_impl.network import CrossEntropy
-from protocol.reference import cross_entropy
-from tests.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
+from protocol.oracle.network import cross_entropy
+from tests.support.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
 
 
 def product(dtype: str) -> np.ndarray:

@@ -10,8 +10,8 @@ from mxnet import autograd, gluon
 from gluon_impl import response_norm
 from gluon_impl.operators import COMPILED, COMPOSED
 from gluon_impl.response_norm import RectifiedNorm, ResponseNorm
-from protocol.reference import Arrays
-from tests.backends import NORMS, norm_layer, norm_question, relative, too_far
+from protocol.oracle.network import Arrays
+from tests.support.backends import NORMS, norm_layer, norm_question, relative, too_far
 
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
 

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from tests.commands import GLUON
-from tests.resuming import ResumeTests, Role
+from tests.support.commands import GLUON
+from tests.support.resuming import ResumeTests, Role
 
 
 class TestResume(ResumeTests):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import GLUON, check_followed_the_oracle
 from tests.long import long
-from tests.training import TrainingTests
+from tests.support.commands import GLUON, check_followed_the_oracle
+from tests.support.training import TrainingTests
 
 
 class TestTraining(TrainingTests):

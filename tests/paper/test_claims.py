@@ -7,7 +7,7 @@ import pytest
 
 from paper.architecture import variant
 from paper.claims import Claim, figures, load_claims
-from protocol.cases import CASES, find_case
+from protocol.experiment.cases import CASES, find_case
 
 CLAIMS = load_claims()
 NUMBER = re.compile(r"\d*\.?\d+")

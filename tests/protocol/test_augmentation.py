@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from paper.recipe import PRESETS
-from protocol import augmentation, native
-from protocol.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
+from protocol.base import native
 from protocol.datasets.store import Split, statistics
+from protocol.experiment import augmentation
+from protocol.experiment.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
 
 EDGE, CROP = 9, 6
 COUNT = 40

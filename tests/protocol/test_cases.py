@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from paper.recipe import LAYERS, PRESETS
-from protocol.augmentation import Policy
-from protocol.cases import CASES, find_case
+from protocol.experiment.augmentation import Policy
+from protocol.experiment.cases import CASES, find_case
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import environment
+from tests.support.commands import environment
 
 PROGRAM = """
 import sys, time
 from protocol.command import run
-from protocol.errors import Failed, Misuse
+from protocol.base.errors import Failed, Misuse
 import typer
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.cuts import cut_evenly
+from protocol.placement.cuts import cut_evenly
 
 
 @given(st.lists(st.floats(0, 9), min_size=4, max_size=8), st.integers(1, 4))

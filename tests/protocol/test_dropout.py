@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paper.architecture import network
 from paper.recipe import PRESETS
-from protocol.dropout import keep, masks
+from protocol.experiment.dropout import keep, masks
 
 
 def digest(mask: np.ndarray) -> str:

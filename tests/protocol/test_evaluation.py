@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol import evaluation
-from protocol.cases import CASES
-from protocol.experiment import Experiment, open_experiment
-from protocol.reference import softmax
+from protocol.experiment.cases import CASES
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.oracle.network import softmax
+from protocol.runs import evaluation
 
 
 @pytest.fixture

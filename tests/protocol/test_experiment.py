@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.augmentation import plan_epoch, training_batch
-from protocol.cases import CASES
 from protocol.datasets.store import write_store
-from protocol.experiment import Experiment, open_experiment
-from tests.refusals import refused
+from protocol.experiment.augmentation import plan_epoch, training_batch
+from protocol.experiment.cases import CASES
+from protocol.experiment.experiment import Experiment, open_experiment
+from tests.support.refusals import refused
 
 TINY = CASES["tiny"]
 

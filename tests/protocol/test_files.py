@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.files import new_folder, sweep, write_text
-from protocol.tensors import save_tensors
-from tests.refusals import refused
+from protocol.base.files import new_folder, sweep, write_text
+from protocol.base.tensors import save_tensors
+from tests.support.refusals import refused
 
 
 def names(folder: Path) -> list[str]:
@@ -105,7 +105,7 @@ def test_what_is_no_folder_is_refused_before_any_work(tmp_path: Path, kind: str)
 KILLED = """
 import os, sys
 from pathlib import Path
-from protocol import files
+from protocol.base import files
 moment = int(sys.argv[2])
 for name in ("rename", "mkdir", "fsync"):
     def counted(*arguments, right=getattr(os, name), **more):

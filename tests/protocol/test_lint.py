@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.factory import call_factory
-from protocol.lint import LintRecord, Operation, Passage, make_lint_request, read_lint, write_lint
-from tests.refusals import refused
+from protocol.lint.factory import call_factory
+from protocol.lint.record import LintRecord, Operation, Passage, make_lint_request, read_lint, write_lint
+from tests.support.refusals import refused
 
 
 def record() -> LintRecord:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol import dropout, evaluation, literal
-from protocol.augmentation import EpochPlan, Policy
-from protocol.cases import find_case
 from protocol.datasets.store import Split
-from protocol.experiment import Experiment, open_experiment
+from protocol.experiment import dropout
+from protocol.experiment.augmentation import EpochPlan, Policy
+from protocol.experiment.cases import find_case
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.oracle import literal
+from protocol.runs import evaluation
 
 
 @pytest.fixture

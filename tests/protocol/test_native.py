@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol import native
+from protocol.base import native
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol import oracle, probe
-from protocol.cases import find_case
-from protocol.experiment import Experiment, open_experiment
-from protocol.oracle import GIVEN, OracleRun
-from protocol.probe import FIGURES, READINGS, RESUMED, TAKEN, is_asked
-from protocol.reference import Pass, carry_out
+from protocol.experiment.cases import find_case
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.oracle import bounds as oracle
+from protocol.oracle import quantities
+from protocol.oracle.bounds import GIVEN, OracleRun
+from protocol.oracle.network import Pass, carry_out
+from protocol.oracle.quantities import FIGURES, READINGS, RESUMED, TAKEN, is_asked
 
 STEPS = 4
 CASE = replace(find_case("ladder"), size="tiny", epochs=2, batch=8, test_limit=5)
@@ -74,7 +75,7 @@ def test_the_bounds_are_no_wider_than_they_have_to_be(
 ) -> None:
     """Another float32 run takes up a good part of most bounds: ten times the safety would not pass this."""
     other = oracle.observe(experiment, np.float32, perturbation=77, imposed=truth.choices)
-    found = probe.distances(other.seen, truth.seen.items(), experiment.weights(), READINGS["imposed"])
+    found = quantities.distances(other.seen, truth.seen.items(), experiment.weights(), READINGS["imposed"])
     own = bounds["imposed"]
     shares = [found[name].difference / own[name] for name in found if own[name] > 0]
     assert max(shares) < 1

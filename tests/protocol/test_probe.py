@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.probe import READINGS, RESUMED, SAMPLED, Reading, distances, rows, samples
+from protocol.oracle.quantities import READINGS, RESUMED, SAMPLED, Reading, distances, rows, samples
 
 START = {"conv1.weight": np.zeros((2, 3))}
 TRUTH = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.random_bits import LEVELS, Purpose, below, normal, normal_levels, words
+from protocol.base.random_bits import LEVELS, Purpose, below, normal, normal_levels, words
 
 Key = tuple[int, Purpose, int, tuple[int, int]]  # seed, purpose, block, stream
 PINNED: dict[Key, str] = {

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from protocol.cases import CASES
-from protocol.provenance import surroundings
-from protocol.record import Record, check_file, kept_files, read_record, write_record
-from protocol.tables import write_table
-from tests.refusals import refused
+from protocol.base.provenance import surroundings
+from protocol.base.tables import write_table
+from protocol.experiment.cases import CASES
+from protocol.runs.record import Record, check_file, kept_files, read_record, write_record
+from tests.support.refusals import refused
 
 
 def record(**changes: Any) -> Record:

@@ -7,9 +7,9 @@ import pytest
 
 from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, network
 from paper.recipe import ALL_MAPS, PRESETS, NormScale
-from protocol import dropout
-from protocol.reference import Arrays, Pass, carry_out, cross_entropy, flat_places, forward, softmax, update
-from protocol.weights import initial_deviations, initial_weights
+from protocol.experiment import dropout
+from protocol.experiment.weights import initial_deviations, initial_weights
+from protocol.oracle.network import Arrays, Pass, carry_out, cross_entropy, flat_places, forward, softmax, update
 
 CUBE = (4, 6, 6)
 STRONG = NormScale(alpha=0.3)  # the paper's 1e-4 would leave nothing of the norm to see

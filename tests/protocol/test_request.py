@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from protocol.request import make_request
-from tests.refusals import refused
+from protocol.runs.request import make_request
+from tests.support.refusals import refused
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol import run as runs
-from protocol import state
-from protocol.cases import CASES
-from protocol.errors import Diverged, Misuse
-from protocol.experiment import Experiment, open_experiment
-from protocol.record import Record, Status, read_record, write_record
-from protocol.request import make_request
-from protocol.run import Run, claimed, is_finished, latest_state, note_end, oracle_of, saved_weights
-from protocol.tensors import save_tensors
-from tests.refusals import refused
+from protocol.base.errors import Diverged, Misuse
+from protocol.base.tensors import save_tensors
+from protocol.experiment.cases import CASES
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.runs import run as runs
+from protocol.runs import state
+from protocol.runs.record import Record, Status, read_record, write_record
+from protocol.runs.request import make_request
+from protocol.runs.run import Run, claimed, is_finished, latest_state, note_end, oracle_of, saved_weights
+from tests.support.refusals import refused
 
 HOLD = """
 import sys
 from pathlib import Path
-from protocol.run import claimed
+from protocol.runs.run import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from protocol import state
-from protocol.sealed import write_sealed
-from protocol.state import Progress
-from tests.refusals import refused
+from protocol.base.sealed import write_sealed
+from protocol.runs import state
+from protocol.runs.state import Progress
+from tests.support.refusals import refused
 
 
 def progress(step: int, loss: float = 0.5) -> Progress:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from protocol.base.files import digest_file
+from protocol.base.sealed import write_sealed
 from protocol.datasets.store import open_store, read_manifest, write_store
-from protocol.files import digest_file
-from protocol.sealed import write_sealed
-from tests.refusals import refused
+from tests.support.refusals import refused
 
 
 @pytest.fixture

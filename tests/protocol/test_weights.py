@@ -7,7 +7,7 @@ import pytest
 
 from paper.architecture import Network, network
 from paper.recipe import PRESETS, Preset
-from protocol.weights import initial_deviations, initial_weights
+from protocol.experiment.weights import initial_deviations, initial_weights
 
 
 def tables(preset: Preset, size: str) -> tuple[Network, Network]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.record import read_record
-from tests.commands import check_followed_the_oracle, environment, tiny_experiment, weights_of
+from protocol.runs.record import read_record
 from tests.long import long
+from tests.support.commands import check_followed_the_oracle, environment, tiny_experiment, weights_of
 
 INTERPRETERS = {backend: os.environ.get(f"{backend.upper()}_PYTHON") for backend in ("gluon", "deepspeed")}
 pytestmark = pytest.mark.skipif(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from compare import __main__, bench, gpu, one_gpu
-from protocol.errors import Misuse
-from protocol.record import read_record, write_record
+from compare import __main__
+from compare.bench import gpu_report, measure, one_gpu
+from protocol.base.errors import Misuse
+from protocol.runs.record import read_record, write_record
 
 INTERPRETER = os.environ.get("DEEPSPEED_PYTHON", "")
 pytestmark = [
@@ -35,7 +36,7 @@ def home(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(one_gpu, "STORES", stores)
         patch.setattr(one_gpu, "STEPS", 1)
         patch.setattr(one_gpu, "PEERS", ("torch-eager",))
-        patch.setattr(bench, "BATCH", 8)
+        patch.setattr(measure, "BATCH", 8)
         patch.setattr(one_gpu.Visit, "train", lambda visit: visit.begins("photos"))
         hold = one_gpu.Visit.hold
         patch.setattr(one_gpu.Visit, "hold", lambda visit, case, asked: case == "parity" or hold(visit, case, asked))
@@ -46,7 +47,7 @@ def home(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_precision_that_the_device_has_is_held_to_the_oracle(home: Path) -> None:
-    table, sentences, whole = gpu.judge(home)
+    table, sentences, whole = gpu_report.judge(home)
     assert whole
     assert table["agrees"].all()
     counts = table[table["reading"] != ""].groupby("reading").size()
@@ -59,7 +60,7 @@ def test_each_precision_that_the_device_has_is_held_to_the_oracle(home: Path) ->
 
 
 def test_speed_and_memory_stand_beside_peers_of_the_same_precision(home: Path) -> None:
-    _, sentences, _ = gpu.judge(home)
+    _, sentences, _ = gpu_report.judge(home)
     table = pd.read_csv(home / "throughput.csv")
     ours = table[table["backend"] == "deepspeed"].set_index("precision")
     peers = table[table["backend"] == "torch-eager"].set_index("precision")["images_per_second"]
@@ -77,7 +78,7 @@ def test_what_was_altered_on_the_way_home_is_said(home: Path) -> None:
     kept = table.read_bytes()
     try:
         table.write_bytes(kept.replace(b"bf16", b"fp16"))
-        found, sentences, whole = gpu.judge(home)
+        found, sentences, whole = gpu_report.judge(home)
         assert not whole
         assert any(sentence.startswith("damaged: ") and "ladder.csv" in sentence for sentence in sentences)
         assert not (found["reading"] != "").any()

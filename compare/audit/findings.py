@@ -1,0 +1,96 @@
+"""What the audit says of a claim, and what it is said from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from compare.audit.arithmetic import Arithmetic
+from compare.ladder import Row
+from compare.load import RunFolder, Runs
+from paper.claims import Claim
+from protocol.experiment.cases import find_case, what
+
+
+class Verdict(StrEnum):
+    REPRODUCED = "reproduced"
+    CONSISTENT = "consistent at small scale"
+    OPPOSITE = "opposite at small scale"
+    CONTRADICTED = "contradicted"
+    INCONCLUSIVE = "inconclusive"
+    NOT_TESTED = "not tested here"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the audit says of one claim. ``measured``: by backend, as a reader sees it; empty for pure arithmetic."""
+
+    verdict: Verdict
+    measured: dict[str, str] = field(default_factory=dict)
+    interval_low: float | None = None
+    interval_high: float | None = None
+    seeds: int | None = None
+    evidence: str = ""
+    reason: str = ""
+    test_further: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that verdicts are made from."""
+
+    runs: Runs
+    parity: list[Row]
+    claims: dict[str, Claim]
+    numbers: Arithmetic
+
+    def bench(self, backend: str, placement: str, variant: str = "two_column") -> RunFolder | None:
+        """The bench run of the audit's own batch; one at another batch is no match for it."""
+        asked = what(find_case("full", variant=variant).content())
+        found = [
+            run
+            for run in self.runs.of("bench", backend=backend)
+            if run.record.placement == placement and what(run.record.case) == asked
+        ]
+        return found[0] if found else None
+
+    def told(self, name: str) -> dict[str, list[object]]:
+        """What the parity runs of each backend found out under ``name``, besides their distances from the oracle."""
+        found: dict[str, list[object]] = {}
+        for run in self.runs.of("parity"):
+            if name in run.record.result:
+                found.setdefault(run.record.backend, []).append(run.record.result[name])
+        return found
+
+
+Rule = Callable[[Evidence, Claim], Finding]
+RULES: dict[str, Rule] = {}
+BACKENDS = ("gluon", "deepspeed")
+AT_FULL_SCALE = (
+    "nox -s prepare -- imagenet --train FOLDER --validation FOLDER, then "
+    "nox -s deepspeed -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
+)
+
+
+def rule(name: str) -> Callable[[Rule], Rule]:
+    def register(function: Rule) -> Rule:
+        RULES[name] = function
+        return function
+
+    return register
+
+
+def untested(claim: Claim, needs: str = "") -> Finding:
+    """What is missing, and the command, or the work, that would bring it."""
+    reasons = {
+        "T": "needs runs over seeds that this profile does not make",
+        "F": "needs ImageNet and accelerators",
+        "shown": "shown, not scored",
+        "measured": "needs a bench run of each backend",
+        "E": "needs a parity run of each backend",
+    }
+    kind = next(letter for letter in reasons if letter in claim.tests)
+    reason = needs or reasons[kind]
+    if claim.lacks:
+        reason = f"there is no code yet for {claim.lacks}" + (", and it needs ImageNet" if kind == "F" else "")
+    further = {"T": claim.how, "shown": claim.how, "F": f"{claim.how} {AT_FULL_SCALE}"}.get(kind, "nox -s audit")
+    return Finding(Verdict.NOT_TESTED, reason=reason, test_further=further)

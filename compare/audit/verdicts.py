@@ -1,0 +1,59 @@
+"""One verdict a claim, from this run's records and the layer table alone."""
+
+from typing import Any
+
+# Their rules register themselves.
+from compare.audit import exact_claims, measured_claims, trained_claims
+from compare.audit.arithmetic import computed
+from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
+from compare.ladder import Row
+from compare.load import Runs
+from paper.claims import Claim, load_claims
+
+__all__ = ["RULES", "Evidence", "Finding", "Verdict", "exact_claims", "gather", "judge", "measured_claims", "rows"]
+
+
+def judge(evidence: Evidence) -> dict[str, Finding]:
+    """A finding for every claim, in the order of ``claims.toml``."""
+    return {name: _judge(evidence, claim) for name, claim in evidence.claims.items()}
+
+
+def _judge(evidence: Evidence, claim: Claim) -> Finding:
+    if claim.id in RULES:
+        return RULES[claim.id](evidence, claim)
+    if claim.expects:
+        return trained_claims.trained(evidence, claim)
+    return untested(claim)
+
+
+def rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """The rows of ``verdicts.csv``."""
+    found = []
+    for name, finding in judge(evidence).items():
+        claim = evidence.claims[name]
+        found.append(
+            {
+                "claim": name,
+                "section": claim.section,
+                "statement": claim.statement,
+                "paper": claim.paper,
+                "record_2012": claim.record_2012,
+                "gluon": finding.measured.get("gluon", ""),
+                "deepspeed": finding.measured.get("deepspeed", ""),
+                "unit": claim.unit,
+                "interval_low": finding.interval_low,
+                "interval_high": finding.interval_high,
+                "seeds": finding.seeds,
+                "verdict": finding.verdict.value,
+                "evidence": finding.evidence,
+                "test_further": finding.test_further,
+                "reason": finding.reason,
+                "caveat": claim.caveat,
+                "primary": claim.primary,
+            }
+        )
+    return found
+
+
+def gather(runs: Runs, parity: list[Row]) -> Evidence:
+    return Evidence(runs, parity, load_claims(), computed())

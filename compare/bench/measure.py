@@ -1,0 +1,272 @@
+"""Run every placement, the peers and the machine's limit in turn, several times: all meet the same machine.
+
+nox -s bench
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from compare.conductor import MODULES, display
+from compare.profiles import NAMED
+from protocol.base.errors import Misuse
+from protocol.base.files import write_text
+from protocol.base.log import log
+from protocol.base.provenance import current_commit, processor_name
+from protocol.base.tables import write_table
+from protocol.placement.grid import Grid
+from protocol.runs.record import read_record
+
+BATCH, STEPS, REPEATS = 128, 3, 3
+PEERS = {
+    "torch-eager": "deepspeed",
+    "torch-compiled": "deepspeed",
+    "mxnet-stock": "gluon",
+    "deepspeed-default-cut": "deepspeed",
+}
+PRECISE_PEERS = ("torch-eager", "torch-compiled")  # which run on a GPU too, and in other precisions
+LOWERED = ("single", "columns", "stages")  # placements also timed in bf16
+VARIANTS = ("half", "merged")  # also timed, on one device, for the scaling model
+BASELINE = "two_column"
+WHO = ("backend", "placement", "variant", "precision")
+SAMPLE_COLUMNS = (*WHO, "batch", "micro_batch", "stages", "threads", "repeat", "seconds")
+PHASE_COLUMNS = (*WHO, "repeat", "device", "phase", "step", "seconds")
+MEMORY_COLUMNS = (*WHO, "batch", "micro_batch", "device", "kind", "predicted_bytes", "measured_bytes", "method")
+TIMELINE_COLUMNS = (*WHO, "micro_batches", "device", "doing", "start", "seconds")
+LAYER_COLUMNS = (*WHO, "repeat", "layer", "seconds")
+FEED_COLUMNS = ("backend", "repeat", "images_per_second", "augmented_by")
+MACHINE = "machine.json"
+LIMIT_COLUMNS = ("repeat", "fp32", "tf32", "bf16", "copy", "link")
+
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A backend in one placement, or a peer with a number of threads. ``threads``: 0 leaves them to the backend."""
+
+    name: str
+    placement: str = ""
+    threads: int = 0
+    precision: str = "fp32"
+    variant: str = BASELINE
+
+    @property
+    def title(self) -> str:
+        threads = f"with {self.threads} threads" if self.threads else ""
+        return " ".join(filter(None, (self.name, self.placement, self.variant, self.precision, threads)))
+
+    @property
+    def layered(self) -> bool:
+        """Whether its layers are timed by themselves too."""
+        return self.placement == "single" and self.variant == BASELINE and not self.threads
+
+    @property
+    def who(self) -> dict[str, str]:
+        return {
+            "backend": self.name,
+            "placement": self.placement,
+            "variant": self.variant,
+            "precision": self.precision,
+        }
+
+    def run(
+        self, interpreters: dict[str, str], data: Path, out: Path, device: str, steps: int
+    ) -> Iterator[dict[str, Any]]:
+        """Train for some steps on the processor or, in one process, on a GPU; yield a sample for each."""
+        row = {**self.who, "batch": BATCH, "micro_batch": BATCH, "stages": "", "threads": self.threads}
+        if self.name in PEERS:
+            seconds = peer(self, interpreters, device, steps)["seconds"]
+        else:
+            command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
+            command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(steps)]
+            command += ["--devices", "gpu:0"] if device == "cuda" else []
+            command += ["--precision", self.precision, "--variant", self.variant]
+            command += ["--layers"] if self.layered else []
+            environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
+            _output([*command, "--data", str(data), "--out", str(out)], environment)
+            record, timings = read_record(out), pd.read_csv(out / "timings.csv")
+            row |= {"threads": record.threads, "micro_batch": record.result["micro_batch"]}
+            row["stages"] = " ".join(record.result["stages"])
+            seconds = timings.loc[timings["phase"] == "step", "seconds"].tolist()
+        for value in seconds:
+            yield {**row, "seconds": value}
+
+
+def peer(contender: Contender, interpreters: dict[str, str], device: str, steps: int) -> dict[str, Any]:
+    """What a peer's script prints."""
+    script = Path("peers") / f"{contender.name.replace('-', '_')}.py"
+    command = [interpreters[PEERS[contender.name]]]
+    if contender.name == "deepspeed-default-cut":
+        command += ["-m", "deepspeed.launcher.runner", "--quiet", "--num_gpus", "2", "--no_local_rank"]
+    command += [str(script), str(BATCH), str(steps)]
+    if contender.name in PRECISE_PEERS:
+        command += [device, contender.precision]
+    output = _output(command, {"OMP_NUM_THREADS": str(contender.threads)} if contender.threads else {})
+    return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+
+
+def limit(interpreters: dict[str, str], device: str = "cpu") -> dict[str, Any]:
+    """The machine's rates a second: operations in products of matrices, bytes in copies and between two processes.
+
+    Without ``bf16`` where the processor has no bfloat16 of its own, ``tf32`` only of a GPU.
+    """
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    return json.loads(_output([interpreters["deepspeed"], "peers/limit.py", device], threads))
+
+
+def machine(gpu: str = "") -> str:
+    """What runs a bench or a ladder, and since when, as ``machine.json`` has it."""
+    found = {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "commit": current_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    return json.dumps(found | ({"gpu": gpu} if gpu else {}), indent=1) + "\n"
+
+
+def feeding(interpreter: str, data: Path) -> dict[str, Any]:
+    """Augmented images a second that one thread makes from the store, and what augments them."""
+    return json.loads(_output([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    """What ``command`` prints.
+
+    Raises:
+        Misuse: it failed.
+    """
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise Misuse(f"{' '.join(command[1:4])} failed with status {done.returncode}; it last said: {last[0]}")
+    return done.stdout
+
+
+def contenders(interpreters: dict[str, str], *, lowered: bool) -> list[Contender]:
+    """All that can run here, the peers once for each number of threads to try; ``lowered``: in bf16 too."""
+    cores = os.cpu_count() or 1
+    found = [Contender(name, place) for name, places in NAMED.items() if name in interpreters for place in places]
+    if lowered and "deepspeed" in interpreters:
+        found += [Contender("deepspeed", placement, precision="bf16") for placement in LOWERED]
+    for name, backend in PEERS.items():
+        if backend in interpreters:
+            found += [Contender(name, threads=threads) for threads in sorted({max(1, cores // 2), cores})]
+    return found
+
+
+def scaled(interpreters: dict[str, str]) -> list[Contender]:
+    """What only the scaling model asks for, once: one core alone, and networks of other widths."""
+    found = []
+    for name in NAMED:
+        if name in interpreters:
+            found.append(Contender(name, "single", threads=1))
+            found += [Contender(name, "single", variant=variant) for variant in VARIANTS]
+    return found
+
+
+def best(tried: list[Contender], samples: list[dict[str, Any]]) -> list[Contender]:
+    """The backends' placements, and each peer with the number of threads that served it best."""
+    median = pd.DataFrame(samples).groupby(["backend", "threads"])["seconds"].median()
+    found: dict[Contender, Contender] = {}
+    for contender in tried:
+        anyhow = replace(contender, threads=0)
+        known = found.setdefault(anyhow, contender)
+        if contender.threads and median[contender.name, contender.threads] < median[known.name, known.threads]:
+            found[anyhow] = contender
+    return list(found.values())
+
+
+@dataclass
+class Collected:
+    """What was measured so far, table by table; ``results/README.md`` says what each holds."""
+
+    here: str
+    samples: Rows = field(default_factory=list)
+    phases: Rows = field(default_factory=list)
+    memory: Rows = field(default_factory=list)
+    timeline: Rows = field(default_factory=list)
+    layers: Rows = field(default_factory=list)
+    limits: Rows = field(default_factory=list)
+    feeds: Rows = field(default_factory=list)
+
+    def add(self, contender: Contender, repeat: int, samples: Rows, out: Path, *, whole: bool) -> None:
+        """Take what a contender's steps left; ``whole``: beyond their samples, and beyond the first round's memory."""
+        own = [{**row, "repeat": repeat} for row in samples]
+        self.samples += own
+        if contender.placement and whole:
+            self.phases += _phases(contender, repeat, out)
+            self.layers += _rows(contender, out / "layers.csv", own[0], LAYER_COLUMNS)
+        if contender.placement and repeat == 0:
+            self.memory += _rows(contender, out / "memory.csv", own[0], MEMORY_COLUMNS)
+            self.timeline += _rows(contender, out / "timeline.csv", own[0], TIMELINE_COLUMNS)
+
+    def write(self, target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        write_text(target / MACHINE, self.here)
+        write_table(target / "samples.csv", SAMPLE_COLUMNS, self.samples)
+        write_table(target / "phase_samples.csv", PHASE_COLUMNS, self.phases)
+        write_table(target / "memory.csv", MEMORY_COLUMNS, self.memory)
+        write_table(target / "timeline.csv", TIMELINE_COLUMNS, self.timeline)
+        write_table(target / "layer_samples.csv", LAYER_COLUMNS, self.layers)
+        write_table(target / "feed.csv", FEED_COLUMNS, self.feeds)
+        write_table(target / "limit.csv", LIMIT_COLUMNS, self.limits)
+
+
+def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
+    """Run all in turn, and write what they and the machine did to ``target``; ``results/README.md`` says which tables.
+
+    Raises:
+        Misuse: one of them failed, or there is no DeepSpeed environment.
+    """
+    if "deepspeed" not in interpreters:
+        raise Misuse("the bench measures the machine's limit in the deepspeed environment: --deepspeed names none")
+    rates = limit(interpreters)
+    left, once = contenders(interpreters, lowered="bf16" in rates), scaled(interpreters)
+    total = len(left) + len(once) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
+    found, done = Collected(machine()), 0
+    with tempfile.TemporaryDirectory() as scratch, display(total) as progress:
+        bar = progress.add_task("", total=total)
+        for repeat in range(REPEATS):
+            found.limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
+            for name in NAMED:
+                if name in interpreters:
+                    found.feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
+            for contender in left if repeat else [*left, *once]:
+                done += 1
+                log(f"[{done}/{total}] round {repeat + 1} of {REPEATS}: {contender.title}")
+                out = Path(scratch) / f"{repeat}-{contender.title.replace(' ', '-')}"
+                samples = list(contender.run(interpreters, data, out, "cpu", STEPS))
+                found.add(contender, repeat, samples, out, whole=contender in left)
+                progress.advance(bar)
+            left = best(left, found.samples)
+            # After each round, so that a failure in a later one loses nothing.
+            found.write(target)
+
+
+def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:
+    """How long each device spent in each phase of each step."""
+    rows = pd.read_csv(out / "timings.csv").to_dict("records")
+    return [{**contender.who, "repeat": repeat, **row} for row in rows if row["phase"] != "step"]
+
+
+def _rows(contender: Contender, path: Path, sample: dict[str, Any], columns: tuple[str, ...]) -> Rows:
+    """The rows of a run's table, if it has one, with whose they are."""
+    if not path.is_file():
+        return []
+    batch, micro = sample["batch"], sample["micro_batch"]
+    count = batch // Grid.parse(contender.placement).replicas // micro
+    where = {**contender.who, "repeat": sample["repeat"], "batch": batch, "micro_batch": micro, "micro_batches": count}
+    table = pd.read_csv(path)
+    found = [{**where, **row} for row in table.astype(object).where(table.notna(), None).to_dict("records")]
+    return [{name: row[name] for name in columns} for row in found]

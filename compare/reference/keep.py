@@ -1,0 +1,86 @@
+"""The committed reference: a run's records and small tensors, without what is large and can be made again."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from compare.audit import build as audit
+from compare.bench.measure import MACHINE
+from compare.load import load_runs
+from protocol.base.errors import Misuse
+from protocol.base.files import new_folder
+
+HOLDS = ("audit", "bench", "faults", "ladder", "lint", "one-gpu", "power", "runs", "stores")
+BENCHES, LADDERS, ONE_GPU = "bench", "ladder", "one-gpu"
+LADDER_TABLE = "parity.csv.gz"
+KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
+
+
+def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, climbed: Path, target: Path) -> None:
+    """Copy the small files of ``runs`` below ``target``, and write the audit that follows from them.
+
+    ``mistakes``, ``linted``, ``benched`` and ``climbed`` are the folders of the ladder's trials, of other networks'
+    records, of the bench and of the ladder climbed whole.
+    """
+    with new_folder(target, HOLDS) as draft:
+        ended = load_runs(runs)
+        for run in (*ended.finished, *ended.diverged):
+            copy = draft / "runs" / run.name
+            copy.mkdir(parents=True)
+            for pattern in KEPT:
+                for path in run.folder.glob(pattern):
+                    shutil.copyfile(path, copy / path.name)
+        store = draft / "stores" / "photos-small"
+        store.mkdir(parents=True)
+        shutil.copyfile(data / "photos-small" / "store.json", store / "store.json")
+        (draft / "power").mkdir()
+        for name in ("power.csv", "sensitivity.csv"):
+            if (mistakes / name).is_file():
+                shutil.copyfile(mistakes / name, draft / "power" / name)
+        injected = mistakes.with_name("faults") / "faults.csv"
+        if injected.is_file():
+            (draft / "faults").mkdir()
+            shutil.copyfile(injected, draft / "faults" / "faults.csv")
+        if linted.is_dir():
+            shutil.copytree(linted, draft / "lint")
+        # What other machines did stays.
+        for kind in (BENCHES, LADDERS, ONE_GPU):
+            if (target / kind).is_dir():
+                shutil.copytree(target / kind, draft / kind)
+        if benched.is_dir():
+            own = draft / BENCHES / folder_of(benched, "throughput.csv")
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(benched, own)
+        if (visit := target.with_name(ONE_GPU)).is_dir():
+            own = draft / ONE_GPU / folder_of(visit / BENCHES, "samples.csv")
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(visit, own, ignore=shutil.ignore_patterns("logs", "state", "*.safetensors", ".*"))
+        if climbed.is_dir():
+            own = draft / LADDERS / folder_of(climbed, "parity.csv")
+            own.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(climbed / MACHINE, own / MACHINE)
+            packed = {"method": "gzip", "mtime": 0}
+            pd.read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
+        audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
+
+
+def folder_of(done: Path, table: str) -> str:
+    """The name of the folder in which the reference keeps what a machine did: its processor's, in plain letters.
+
+    Raises:
+        Misuse: ``done`` does not say what it ran on, or lacks its ``table``.
+    """
+    if not all((done / name).is_file() for name in (MACHINE, table)):
+        raise Misuse(f"what is in {done} is not complete: nox -s bench or nox -s ladder writes it anew")
+    machine = json.loads((done / MACHINE).read_text())
+    name = machine.get("gpu") or f"{machine['processor']} {machine['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def by_machine(reference: Path, kind: str) -> list[Path]:
+    """The machines' folders of ``kind``, the newest first."""
+    found = [path.parent for path in (reference / kind).glob(f"*/{MACHINE}")]
+    return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["started"], reverse=True)

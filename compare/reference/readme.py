@@ -1,0 +1,160 @@
+"""The part of README.md that carries figures: generated from the committed reference, never typed."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from compare.audit import power, presets
+from compare.audit.questions import answers
+from compare.audit.report import facts, parity_sentence, speeds, summary
+from compare.bench import throughput
+from compare.bench.measure import MACHINE
+from compare.load import load_runs
+from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine
+from compare.tables import COLUMNS
+from protocol.base.errors import Misuse
+from protocol.base.files import write_text
+
+BEGIN = "<!-- generated from results/reference by: nox -s compare -- reference -->\n"
+END = "<!-- end -->\n"
+
+
+def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
+    """An audit's tables from its CSV files.
+
+    Raises:
+        Misuse: one is missing.
+    """
+    for name in COLUMNS:
+        if not (audit / f"{name}.csv").is_file():
+            raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
+    found = {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
+    # "none" is a mistake's name there.
+    return found | {name: power.read(audit, name) for name in ("power", "sensitivity", "faults")}
+
+
+def block(audit: Path) -> str:
+    """The generated text, without its markers."""
+    tables = read_tables(audit)
+    found = [
+        f"**{summary(tables)}** The whole table: [{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
+        "## The questions",
+        *(f"**{answer.question}** {answer.answer}" for answer in answers(tables)),
+        "## Is it one network?",
+        f"In the audit: {parity_sentence(tables['parity'])} {power.sentence(tables['power'])} "
+        f"{power.held(tables['faults'])}",
+        *_ladders(audit.parent),
+        f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
+        "## What the audit measured",
+        "\n".join(f"- {line}" for line in facts(tables)),
+        f"Speed at the audit's batches, on {_processors(audit.parent)}:",
+        _speeds(tables),
+        "At the start of training, under each reading of the recipe:",
+        "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
+        "## How fast",
+        *_benches(audit.parent),
+    ]
+    return "\n\n".join(found) + "\n\n"
+
+
+def _speeds(tables: dict[str, pd.DataFrame]) -> str:
+    heads = ("backend", "placement", "variant", "batch", "threads a device", "images/s, measured", "days to train")
+    lines = [heads, ["---"] * len(heads), *(row.values() for row in speeds(tables))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _benches(reference: Path) -> list[str]:
+    """What each machine's bench came to: the newest with its plots, the others folded."""
+    found: list[str] = []
+    for folder in by_machine(reference, BENCHES):
+        where, whole = _where(folder), f"[All of it]({folder.as_posix()})."
+        table = _throughput(pd.read_csv(folder / "throughput.csv"))
+        sentences = "\n".join(f"- {line}" for line in throughput.sentences(folder))
+        if found:
+            found += ["<details>", f"<summary>The same on {where}</summary>", whole, table, sentences, "</details>"]
+        else:
+            title = "Every placement beside its peers at full size and batch 128, in one run (`nox -s bench`), on "
+            found += [f"{title}{where}. {whole}", table, sentences, *_plots(folder)]
+    return found
+
+
+def _ladders(reference: Path) -> list[str]:
+    """What climbing the whole ladder came to on each machine, the newest first."""
+    return [
+        f"The whole ladder, every reading and placement (`nox -s ladder`), on {_where(folder)}: "
+        f"{parity_sentence(pd.read_csv(folder / LADDER_TABLE).fillna({'reading': '', 'where': ''}))}"
+        for folder in by_machine(reference, LADDERS)
+    ]
+
+
+def _where(folder: Path) -> str:
+    """The machine that a folder's figures are from, the day and the code."""
+    machine = json.loads((folder / MACHINE).read_text())
+    day, commit = machine["started"][:10], machine["commit"][:7]
+    return f"{machine['cores']} cores of {machine['processor']}, {day}, commit {commit}"
+
+
+def _processors(reference: Path) -> str:
+    """What timed the runs of the audit."""
+    benches = load_runs(reference / "runs").of("bench")
+    return " and ".join(sorted({run.record.processor for run in benches}))
+
+
+def _plots(folder: Path) -> list[str]:
+    return [
+        f"![{title}]({folder.as_posix()}/{name}.png)"
+        for name, title in (
+            ("throughput", "Images a second of every placement and its peers"),
+            ("layers", "Each layer's part of a step, and the least that its operations and bytes allow"),
+            ("timeline", "Who computed, sent and waited when in a pipeline's step"),
+            ("forecast", "Days to train against devices, and what crossing costs"),
+        )
+    ]
+
+
+def _throughput(table: pd.DataFrame) -> str:
+    """Images a second of each placement, and how many times each peer's they are."""
+    peers = list(dict.fromkeys(table["peer"].dropna()))
+    heads = (
+        "backend",
+        "placement",
+        "precision",
+        "images/s",
+        "of the products' limit",
+        *(f"× {peer}" for peer in peers),
+    )
+    lines = [heads, ["---"] * len(heads)]
+    for (backend, placement, precision), own in table[table["peer"].notna()].groupby(
+        ["backend", "placement", "precision"], sort=False
+    ):
+        first, ratios = own.iloc[0], own.set_index("peer")["ratio_to_peer"]
+        line = (backend, placement, precision, f"{first['images_per_second']:.1f}", f"{first['fraction_of_limit']:.0%}")
+        lines.append((*line, *(f"{ratios[peer]:.2f}" for peer in peers)))
+    for row in table[table["peer"].isna()].to_dict("records"):
+        line = (
+            row["backend"],
+            "",
+            row["precision"],
+            f"{row['images_per_second']:.1f}",
+            f"{row['fraction_of_limit']:.0%}",
+        )
+        lines.append((*line, *("" for _ in peers)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_block(readme: str, text: str) -> str:
+    """``readme`` with what stands between the markers replaced by ``text``.
+
+    Raises:
+        Misuse: the markers are not there.
+    """
+    head, begin, rest = readme.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise Misuse("README.md has lost the markers of its generated part")
+    return f"{head}{BEGIN}\n{text}{END}{tail}"
+
+
+def regenerate(readme: Path, audit: Path) -> None:
+    write_text(readme, with_block(readme.read_text(), block(audit)))

@@ -1,0 +1,1 @@
+"""Damaged files, losses of power and kills, and whether any passes unseen: python -m faults."""

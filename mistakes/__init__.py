@@ -1,0 +1,1 @@
+"""Mistakes planted in both backends from outside, and whether the ladder finds them: python -m mistakes."""

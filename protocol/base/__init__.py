@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, sealed records, native code, random bits, tables. Knows no network."""

@@ -1,0 +1,269 @@
+"""The named experiments: what each changes against the paper's run, why, and what it costs.
+
+A case says everything about an experiment but the backend, the placement and the seed.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from paper.architecture import Network, network
+from paper.names import unknown
+from paper.recipe import PRESETS, Preset, preset
+from protocol.experiment.augmentation import Policy
+from protocol.experiment.weights import initial_deviations
+
+
+@dataclass(frozen=True)
+class Case:
+    """One experiment. ``drops``: epochs after which the rate falls tenfold.
+
+    ``limit`` and ``test_limit``: train, or test, on only so many images.
+
+    ``deviations``: the preset whose initial deviations are used, where they are not ``preset``'s own.
+    """
+
+    name: str
+    why: str
+    store: str
+    size: str
+    classes: int
+    epochs: int
+    rate: float
+    drops: tuple[int, ...]
+    cost: str
+    variant: str = "two_column"
+    preset: str = "paper"
+    deviations: str | None = None
+    batch: int = 128
+    limit: int | None = None
+    test_limit: int | None = None
+    checkpoint_steps: int = 50
+    policy: Policy = Policy()
+    activation: str = "relu"
+    norm: bool = True
+    pool_window: int = 3
+    dropout: bool = True
+    decay: bool = True
+    bias_ones: bool = True
+
+    def recipe(self) -> Preset:
+        chosen = preset(self.preset)
+        if self.deviations:
+            chosen = replace(chosen, deviation=preset(self.deviations).deviation)
+        if not self.decay:
+            chosen = replace(chosen, decay=0.0)
+        if not self.bias_ones:
+            chosen = replace(chosen, ones=frozenset())
+        return chosen
+
+    def network(self) -> Network:
+        return self._network(self.size)
+
+    def initial_deviations(self) -> dict[str, float]:
+        return initial_deviations(self.network(), self._network("full"), self.recipe())
+
+    def _network(self, size: str) -> Network:
+        return network(
+            self.variant,
+            preset(self.preset),
+            size,
+            self.classes,
+            activation=self.activation,
+            norm=self.norm,
+            pool_window=self.pool_window,
+            dropout=self.dropout,
+        )
+
+    def rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of step ``step``, counted from 0."""
+        fallen = sum(step >= drop * steps_per_epoch for drop in self.drops)
+        return self.rate * 10.0**-fallen
+
+    def content(self) -> dict[str, Any]:
+        """Every field as plain data, for a record."""
+        return {**asdict(self), "drops": list(self.drops)}
+
+
+_photos = Case(
+    name="photos",
+    why="the paper's network at a quarter of its width on 31-pixel crops of photographs",
+    store="photos-small",
+    size="small",
+    classes=20,
+    epochs=8,
+    rate=0.01,
+    drops=(6, 7),
+    deviations="chm-145",
+    cost="2 minutes on two cores",
+)
+_parity = Case(
+    name="parity",
+    why="the full-size network on 16 photographs, five steps across a rate drop, free of near-ties: held tight",
+    store="photos-full",
+    size="full",
+    classes=1000,
+    epochs=5,
+    rate=0.01,
+    drops=(3,),
+    deviations="chm-145",
+    batch=16,
+    limit=16,
+    test_limit=3,
+    checkpoint_steps=5,
+    cost="a minute",
+)
+_ladder = replace(
+    _parity,
+    name="ladder",
+    why="the parity case at a quarter of its width, cheap enough for every reading of the recipe",
+    store="photos-small",
+    size="small",
+    classes=20,
+    test_limit=20,
+    deviations=None,
+    cost="seconds",
+)
+
+# How far apart two backends' mean test errors over seeds may be and still be called equivalent; chosen before any run.
+ACCURACY_MARGIN = 0.05
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        _photos,
+        replace(_photos, name="no-norm", norm=False, why="claim lrn: response norm gains 1.4 points (section 3.3)"),
+        replace(_photos, name="no-overlap", pool_window=2, why="claim overlap: z=3 s=2 against z=2 s=2 (section 3.4)"),
+        replace(
+            _photos, name="tanh", activation="tanh", why="claim relu-6x: ReLU learns faster than tanh (section 3.1)"
+        ),
+        replace(_photos, name="no-dropout", dropout=False, why="claim dropout-overfit (section 4.2)"),
+        replace(
+            _photos, name="no-decay", decay=False, why="claim decay-train: decay lowers training error (section 5)"
+        ),
+        replace(
+            _photos, name="zero-bias", bias_ones=False, why="claim bias-ones: ones speed early learning (section 5)"
+        ),
+        replace(
+            _photos,
+            name="no-crops",
+            policy=Policy(crops=False, reflections=False),
+            why="claim aug-overfit: without crops the net overfits (section 4.1)",
+        ),
+        replace(
+            _photos, name="no-colour", policy=Policy(colour=False), why="claim pca: colour shift gains a point (4.1)"
+        ),
+        replace(
+            _photos,
+            name="tiny",
+            size="tiny",
+            batch=32,
+            limit=320,
+            epochs=2,
+            drops=(1,),
+            checkpoint_steps=2,
+            why="a sixteenth of the width: tests of training, resuming and evaluating",
+            cost="seconds",
+        ),
+        replace(
+            _photos,
+            name="trajectory",
+            batch=32,
+            limit=800,
+            test_limit=64,
+            epochs=2,
+            rate=0.002,
+            drops=(),
+            why="50 steps' losses against those of the oracle's perturbed runs, at a rate that leaves rounding small",
+            cost="20 seconds",
+        ),
+        replace(
+            _photos,
+            name="accuracy",
+            size="tiny",
+            batch=32,
+            limit=2000,
+            test_limit=500,
+            epochs=6,
+            drops=(4, 5),
+            checkpoint_steps=1000,
+            why="a sixteenth of the width over many seeds: are the backends' errors equivalent?",
+            cost="15 seconds a seed",
+        ),
+        _ladder,
+        replace(
+            _ladder,
+            name="ladder-no-overlap",
+            pool_window=2,
+            why="the ladder's case with pooling windows that do not fit, where floor and ceiling differ",
+        ),
+        _parity,
+        replace(
+            _parity,
+            name="parity-paper",
+            deviations=None,
+            why="the same at the paper's own initial deviations, where ReLU and pooling meet near-ties",
+        ),
+        replace(
+            _parity,
+            name="full",
+            epochs=10,
+            drops=(),
+            batch=32,
+            limit=None,
+            test_limit=None,
+            why="the full-size network at batch 32: memory and throughput",
+        ),
+        replace(
+            _parity,
+            name="recipes",
+            epochs=10,
+            drops=(),
+            limit=None,
+            test_limit=64,
+            deviations=None,
+            checkpoint_steps=1000,
+            why="the full-size network's first 320 steps: does a reading of the recipe begin to train?",
+            cost="two minutes on two cores",
+        ),
+        replace(
+            _photos,
+            name="imagenet",
+            store="imagenet",
+            size="full",
+            classes=1000,
+            epochs=90,
+            drops=(30, 60, 80),
+            deviations=None,
+            checkpoint_steps=500,
+            why="the paper's own experiment",
+            cost="days on accelerators, about a year on a laptop",
+        ),
+    )
+}
+
+
+TOLD = ("name", "why", "cost")  # of a case: they change nothing
+
+
+def what(content: dict[str, Any]) -> dict[str, Any]:
+    """What a case is, but for how it is told; ``content`` as records have it."""
+    return {name: value for name, value in content.items() if name not in TOLD}
+
+
+def find_case(name: str, *, variant: str | None = None, preset_name: str | None = None) -> Case:
+    """Return case ``name``, with another architecture or reading of the recipe where one is given.
+
+    Raises:
+        ValueError: the case, variant or preset is unknown.
+    """
+    if name not in CASES:
+        raise ValueError(unknown("case", name, CASES))
+    case = CASES[name]
+    if variant:
+        case = replace(case, variant=variant)
+    if preset_name:
+        if preset_name not in PRESETS:
+            raise ValueError(unknown("preset", preset_name, PRESETS))
+        case = replace(case, preset=preset_name, deviations=None)
+    case.network()
+    return case

@@ -1,0 +1,1 @@
+"""Measuring a network that somebody else wrote, and the record of it."""

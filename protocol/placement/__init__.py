@@ -1,0 +1,1 @@
+"""How a network lies on devices: grids, cuts, devices. No framework, no experiment."""

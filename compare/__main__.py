@@ -153,9 +153,9 @@ def gpu(
 
 @app.command()
 def reference() -> None:
-    """Keep results/runs as the committed reference, and write README.md's figures anew from it."""
+    """Keep results/runs as the committed reference, and write the figures of README.md and docs/results.md anew."""
     keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, REFERENCE.parent)
-    regenerate(Path("README.md"), REFERENCE)
+    regenerate(Path(), REFERENCE)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The questions that the study notes ended in, answered from an audit's tables."""
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,6 +19,13 @@ class Answer:
     question: str
     answer: str
     claims: tuple[str, ...]
+
+    @property
+    def short(self) -> str:
+        """Its first sentence, with the claim's verdict."""
+        first = re.split(r"(?<=[.])\s(?=[A-Z])", self.answer)[0]
+        verdict = re.search(r"claim ([\w-]+): (\*\*[^*]+\*\*)", self.answer)
+        return first if verdict is None or verdict[2] in first else f"{first} Claim {verdict[1]}: {verdict[2]}."
 
 
 def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
@@ -70,7 +78,7 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         Answer(
             "Why are there crossings, and what do they cost?",
             "So that every kernel of conv3 and every fully-connected unit sees both columns: the 2012 run without them (150) "
-            f"was 1.16 / 1.12 points worse. They cost {crossing_bytes(split):,} bytes an image in the forward pass and as "
+            f"was 1.16 / 1.12 points worse, though its layers are wider too (layers-150.cfg). They cost {crossing_bytes(split):,} bytes an image in the forward pass and as "
             f"many back: {verdicts.loc['comm-fraction', 'reason'].rpartition('; ')[2]} (claim comm-fraction: "
             f"{says('comm-fraction')}).",
             ("comm-fraction",),

@@ -1,4 +1,4 @@
-"""The part of README.md that carries figures: generated from the committed reference, never typed."""
+"""What carries figures in README.md and docs/results.md: generated from the committed reference, never typed."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,7 @@ from protocol.base.files import write_text
 
 BEGIN = "<!-- generated from results/reference by: nox -s compare -- reference -->\n"
 END = "<!-- end -->\n"
+README, RESULTS = Path("README.md"), Path("docs/results.md")
 
 
 def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
@@ -34,8 +35,30 @@ def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
     return found | {name: power.read(audit, name) for name in ("power", "sensitivity", "faults")}
 
 
+def head(audit: Path) -> str:
+    """README's generated part, without its markers: the verdicts, the questions in a sentence each, one table."""
+    tables = read_tables(audit)
+    (newest, *_) = by_machine(audit.parent, BENCHES)
+    found = [
+        f"**{summary(tables)}** {parity_sentence(tables['parity'])} Every claim: "
+        f"[{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
+        "\n".join(f"- **{answer.question}** {answer.short}" for answer in answers(tables)),
+        f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
+        f"Images a second at full size, batch 128: each backend's fastest placement beside peers, on {_where(newest)}:",
+        _throughput(_fastest(pd.read_csv(newest / "throughput.csv"))),
+    ]
+    return "\n\n".join(found) + "\n\n"
+
+
+def _fastest(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each backend and precision the fastest placement, and the peers."""
+    ours = table[table["peer"].notna()]
+    best = ours.groupby(["backend", "precision"])["images_per_second"].transform("max")
+    return pd.concat([ours[ours["images_per_second"] == best], table[table["peer"].isna()]])
+
+
 def block(audit: Path) -> str:
-    """The generated text, without its markers."""
+    """The generated part of docs/results.md, without its markers; links in it lead out of docs/."""
     tables = read_tables(audit)
     found = [
         f"**{summary(tables)}** The whole table: [{audit.as_posix()}/audit.md]({audit.as_posix()}/audit.md).",
@@ -44,7 +67,7 @@ def block(audit: Path) -> str:
         "## Is it one network?",
         f"In the audit: {parity_sentence(tables['parity'])} {power.sentence(tables['power'])} "
         f"{power.held(tables['faults'])}",
-        *_ladders(audit.parent),
+        *_ladders(audit.parent, tables["parity"]),
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         "## What the audit measured",
         "\n".join(f"- {line}" for line in facts(tables)),
@@ -55,7 +78,7 @@ def block(audit: Path) -> str:
         "## How fast",
         *_benches(audit.parent),
     ]
-    return "\n\n".join(found) + "\n\n"
+    return "\n\n".join(found).replace(f"]({audit.parent.as_posix()}", f"](../{audit.parent.as_posix()}") + "\n\n"
 
 
 def _speeds(tables: dict[str, pd.DataFrame]) -> str:
@@ -79,13 +102,18 @@ def _benches(reference: Path) -> list[str]:
     return found
 
 
-def _ladders(reference: Path) -> list[str]:
-    """What climbing the whole ladder came to on each machine, the newest first."""
-    return [
-        f"The whole ladder, every reading and placement (`nox -s ladder`), on {_where(folder)}: "
-        f"{parity_sentence(pd.read_csv(folder / LADDER_TABLE).fillna({'reading': '', 'where': ''}))}"
-        for folder in by_machine(reference, LADDERS)
-    ]
+def _ladders(reference: Path, audited: pd.DataFrame) -> list[str]:
+    """What the whole ladder came to on each machine, the newest first, and how much of it the audit has too."""
+    found = []
+    for folder in by_machine(reference, LADDERS):
+        climbed = pd.read_csv(folder / LADDER_TABLE).fillna({"reading": "", "where": ""})
+        keys = ["rung", "quantity", "left", "right", "preset", "reading", "case", "variant"]
+        both = len(climbed[keys].merge(audited.fillna({"reading": ""})[keys].drop_duplicates()))
+        found.append(
+            f"The whole ladder, in every reading of the recipe (`nox -s ladder`), on {_where(folder)}: "
+            f"{parity_sentence(climbed)} {both} of them are among the audit's too."
+        )
+    return found
 
 
 def _where(folder: Path) -> str:
@@ -121,7 +149,7 @@ def _throughput(table: pd.DataFrame) -> str:
         "placement",
         "precision",
         "images/s",
-        "of the products' limit",
+        "of peak matmul speed",
         *(f"× {peer}" for peer in peers),
     )
     lines = [heads, ["---"] * len(heads)]
@@ -143,18 +171,20 @@ def _throughput(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def with_block(readme: str, text: str) -> str:
-    """``readme`` with what stands between the markers replaced by ``text``.
+def with_block(page: str, text: str) -> str:
+    """``page`` with what stands between the markers replaced by ``text``.
 
     Raises:
         Misuse: the markers are not there.
     """
-    head, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise Misuse("README.md has lost the markers of its generated part")
-    return f"{head}{BEGIN}\n{text}{END}{tail}"
+        raise Misuse("README.md or docs/results.md has lost the markers of its generated part")
+    return f"{before}{BEGIN}\n{text}{END}{tail}"
 
 
-def regenerate(readme: Path, audit: Path) -> None:
-    write_text(readme, with_block(readme.read_text(), block(audit)))
+def regenerate(root: Path, audit: Path) -> None:
+    """Write the generated parts of README.md and docs/results.md below ``root`` anew."""
+    for path, text in ((root / README, head(audit)), (root / RESULTS, block(audit))):
+        write_text(path, with_block(path.read_text(), text))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from compare.bench.measure import MACHINE
 from compare.lint import judge as linting
 from compare.load import load_runs
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
-from compare.reference.readme import BEGIN, END, _ladders, block, with_block
+from compare.reference.readme import BEGIN, END, README, RESULTS, _ladders, block, head, with_block
 from compare.tables import COLUMNS
 from protocol.base.errors import Misuse
 from protocol.base.tables import write_table
@@ -52,8 +53,12 @@ def test_lint_tables_follow_from_the_committed_records(kept: Path, tmp_path: Pat
 
 def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
-    readme = (PROJECT / "README.md").read_text()
-    assert readme == with_block(readme, block(Path("results/reference/audit")))
+    audit = Path("results/reference/audit")
+    for name, text in ((README, head(audit)), (RESULTS, block(audit))):
+        page = name.read_text()
+        assert page == with_block(page, text)
+        for linked in re.findall(r"\]\(([^)#:]+)\)", page):
+            assert (name.parent / linked).exists(), linked
 
 
 def bench_of(folder: Path, processor: str, started: str) -> Path:
@@ -96,9 +101,10 @@ def test_a_ladder_is_kept_by_its_machine_and_readme_says_what_does_not_agree(tmp
     keep(runs, REFERENCE / "stores", tmp_path / "none", tmp_path / "none", tmp_path / "none", climbed, target)
     (folder,) = by_machine(target, LADDERS)
     assert {path.name for path in folder.iterdir()} == {MACHINE, LADDER_TABLE}
-    (sentence,) = _ladders(target)
+    (sentence,) = _ladders(target, table.head(30))
     assert "on 2 cores of AMD EPYC, 2026-01-02, commit " in sentence
     assert ": 1 of 50 quantities do not agree" in sentence
+    assert sentence.endswith(f"{len(table.head(30))} of them are among the audit's too.")
 
 
 def test_a_changed_figure_is_noticed(tmp_path: Path) -> None:

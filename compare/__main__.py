@@ -70,7 +70,7 @@ def carry_out(
     interpreters = conductor.interpreters_of(gluon, deepspeed)
     photos(STORES)
     jobs = PROFILES[profile](tuple(backend for backend in TWINS if backend in interpreters))
-    check_replaceable(AUDIT, auditing.HOLDS)
+    check_replaceable(AUDIT, auditing.HOLDS, "verdicts.csv")
     failed, peak = conductor.carry_out(jobs, interpreters, STORES)
     log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
     holds = _audit(RUNS, STORES, AUDIT, jobs, every=every)

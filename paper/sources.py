@@ -30,9 +30,9 @@ SOURCES: dict[str, dict[str, str]] = {
         "deviation": "layers/layers-145.cfg: initW",
         "ones": "layers/layers-145.cfg: initB",
         "bias_start": "layers/layers-145.cfg: initB",
-        "bias_rate": "layers/layer-params-*.cfg: epsB beside epsW",
+        "bias_rate": "layers/layer-params-145.cfg: epsB .02, at the start twice epsW (comments), and not divided",
         "bias_decay": "layers/layer-params-*.cfg: wc, which weights alone have",
-        "rate": "layers/layer-params-*.cfg: epsW",
+        "rate": "layers/layer-params-145.cfg, comments: epsW .01 at the start",
         "momentum": "layers/layer-params-*.cfg: momW, momB",
         "decay": "layers/layer-params-*.cfg: wc",
         "norm": "layers/layers-145.cfg: type cmrnorm, size, scale, pow; layer.py divides scale by size, and reads "

@@ -54,9 +54,9 @@ def write(
     Raises:
         Misuse: something else stands at ``folder``, or a table that it is made from is damaged.
     """
-    check_replaceable(folder, HOLDS)
+    check_replaceable(folder, HOLDS, "verdicts.csv")
     built = build(runs, data, mistakes)
-    with new_folder(folder, HOLDS) as draft:
+    with new_folder(folder, HOLDS, "verdicts.csv") as draft:
         for name, table in built.items():
             rows = table.astype(object).where(table.notna(), None).to_dict("records")
             tables.write(draft, name, rows)

@@ -16,6 +16,7 @@ from compare.audit.verdicts import Verdict
 from compare.ladder import RUNGS, first_divergence
 from compare.load import Runs, read_csv
 from protocol.base.files import write_text
+from protocol.base.log import log
 
 HERE = Path(__file__).parent
 
@@ -139,7 +140,11 @@ def write(
     verdicts = tables["verdicts"].astype(object).where(tables["verdicts"].notna(), "").to_dict("records")
     known = {}
     if reference is not None and (reference / "verdicts.csv").is_file():
-        known = read_csv(reference / "verdicts.csv").set_index("claim")["verdict"].to_dict()
+        kept = read_csv(reference / "verdicts.csv")
+        if {"claim", "verdict"} <= set(kept.columns):
+            known = kept.set_index("claim")["verdict"].to_dict()
+        else:
+            log(f"{reference / 'verdicts.csv'} is damaged: the report is without the reference's verdicts")
     for row in verdicts:
         row["reference"] = known.get(row["claim"], "")
     context = {

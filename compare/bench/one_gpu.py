@@ -66,7 +66,6 @@ class Visit:
         """Run a verb to its end; what it says is in its log."""
         interpreter = sys.executable if module == "protocol" else self.interpreter
         path = self.out / LOGS / f"{title.replace(' ', '-')}.log"
-        path.parent.mkdir(exist_ok=True)
         with path.open("w") as output:
             command = [interpreter, "-m", module, *arguments, "--data", str(STORES)]
             if subprocess.run(command, stdout=output, stderr=output, check=False).returncode:
@@ -130,9 +129,9 @@ def main(
         raise Misuse(f"--device is gpu:0 or cpu:0, not {device[:40]!r}")
     if not (STORES / "photos-small" / "store.json").is_file() or not (STORES / "photos-full" / "store.json").is_file():
         raise Misuse(f"there are no photographs in {STORES}: python -m protocol photos makes them, here or elsewhere")
-    check_replaceable(out, HOLDS)
+    check_replaceable(out, HOLDS, LOGS)
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    (out / LOGS).mkdir(parents=True)
     visit = Visit(str(deepspeed), device, time.monotonic() + 60 * minutes, out)
     visit.hold("ladder", tuple(name for name in (*TAKEN, *LOWERED) if name in TAKEN or name in visit.precisions))
     visit.hold("parity", ("imposed",))

@@ -25,7 +25,7 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
     ``mistakes``, ``linted``, ``benched`` and ``climbed`` are the folders of the ladder's trials, of other networks'
     records, of the bench and of the ladder climbed whole.
     """
-    with new_folder(target, HOLDS) as draft:
+    with new_folder(target, HOLDS, "audit") as draft:
         ended = load_runs(runs)
         for run in (*ended.finished, *ended.diverged):
             copy = draft / "runs" / run.name

@@ -10,6 +10,7 @@ What a kill leaves behind is swept at the next start. Nothing that this project 
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -44,6 +45,9 @@ def sync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the name of a draft; what the block has written there takes the place of ``path`` when it ends well."""
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{DRAFT}"):
+        if not _is_alive(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)  # by a process that was killed
     try:
         yield draft
         # Whatever library wrote it: readable as any other file of ours.
@@ -67,6 +71,11 @@ def sweep(folder: Path) -> None:
     for draft in folder.glob(f".*{DRAFT}"):
         if draft.is_file():
             draft.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process may still be writing a draft of its own."""
+    return not pid.isdecimal() or Path("/proc", pid).exists() or not Path("/proc/self").exists()
 
 
 def _umask() -> int:
@@ -112,8 +121,10 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-def check_replaceable(path: Path, holds: Collection[str]) -> None:
+def check_replaceable(path: Path, holds: Collection[str], mark: str) -> None:
     """See, before any work, that a folder of ours may take the place of ``path``: nothing but ``holds`` stands there.
+
+    ``mark``: of these, what every such folder has. Without it, names that look like ours are somebody else's.
 
     Raises:
         Misuse: something else does, which would be lost; or ``path`` is a file or a link, or below one.
@@ -127,7 +138,8 @@ def check_replaceable(path: Path, holds: Collection[str]) -> None:
         return
     if not path.is_dir():
         raise Misuse(f"{path} is a file, where a folder is to be written: name another place")
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in holds)
+    there = sorted(entry.name for entry in path.iterdir())
+    foreign = there if mark not in there else [name for name in there if name not in holds]
     if foreign:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise Misuse(
@@ -137,15 +149,15 @@ def check_replaceable(path: Path, holds: Collection[str]) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, holds: Collection[str]) -> Iterator[Path]:
+def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
     """Yield a draft of the folder ``path``, whose place it takes when the block ends well; it vanishes otherwise.
 
-    ``holds``: the names of all that such a folder of ours may hold.
+    ``holds``: the names of all that such a folder of ours may hold; ``mark``: what each has.
 
     Raises:
         Misuse: something else stands at ``path`` (nothing was done), or another process is writing it.
     """
-    check_replaceable(path, holds)
+    check_replaceable(path, holds, mark)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft, before, lock = (path.with_name(f".{path.name}{kind}") for kind in (DRAFT, ".before", ".lock"))
     with locked(lock, f"another process is writing {path}"):

@@ -134,7 +134,7 @@ def prepare(folder: Path, train: Path, validation: Path) -> Manifest:
         Misuse: something else stands at ``folder``, the folders do not hold the same classes, there is not enough room
             on the disk, or an image cannot be read.
     """
-    check_replaceable(folder, HOLDS)
+    check_replaceable(folder, HOLDS, "store.json")
     for source in (train, validation):
         if source.resolve().is_relative_to(folder.resolve()):
             raise Misuse(f"{source} lies within {folder}, which is to be written: name another --data")
@@ -150,7 +150,7 @@ def prepare(folder: Path, train: Path, validation: Path) -> Manifest:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder.parent).free) < needed:
         raise Misuse(f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB left")
-    with new_folder(folder, HOLDS) as draft:
+    with new_folder(folder, HOLDS, "store.json") as draft:
         for part, (source, samples) in parts.items():
             path = draft / f"{part}_images.npy"
             images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(samples), EDGE, EDGE, 3))

@@ -172,7 +172,7 @@ def write_store(
     colour_statistics: dict[str, float],
 ) -> Manifest:
     """Write a store of ``arrays``: images, labels and tiles of both parts."""
-    with new_folder(folder, HOLDS) as draft:
+    with new_folder(folder, HOLDS, "store.json") as draft:
         for key, array in arrays.items():
             np.save(draft / f"{key}.npy", array, allow_pickle=False)
         return seal(draft, name, classes, source=source, colour_statistics=colour_statistics)

@@ -52,7 +52,6 @@ TESTED = {
 }
 OTHERWISE = {
     "fits-3gb": "E measured",
-    "comm-fraction": "E measured",
     "two-gpu-time": "E measured",
     "aug-free": "measured",
     "confident": "shown",

@@ -40,12 +40,12 @@ def test_text_that_cannot_be_written_leaves_the_old(
     assert names(tmp_path) == ["a.txt"]
 
 
-HOLDS = ("a", "old", "new")
+HOLDS, MARK = ("a", "old", "new"), "old"
 
 
 def test_a_folder_appears_only_when_its_block_has_ended(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "folder"
-    with new_folder(target, HOLDS) as draft:
+    with new_folder(target, HOLDS, MARK) as draft:
         (draft / "a").touch()
         assert not target.exists()
     assert names(target) == ["a"]
@@ -55,11 +55,11 @@ def test_a_folder_appears_only_when_its_block_has_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_folder_whose_block_fails_leaves_the_old(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "folder"
-    with new_folder(target, HOLDS) as draft:
+    with new_folder(target, HOLDS, MARK) as draft:
         (draft / "old").touch()
 
     def fail() -> None:
-        with new_folder(target, HOLDS) as draft:
+        with new_folder(target, HOLDS, MARK) as draft:
             (draft / "new").touch()
             raise error
 
@@ -72,15 +72,35 @@ def test_a_folder_whose_block_fails_leaves_the_old(tmp_path: Path, error: type[B
 def test_what_this_project_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
-    (target / "a").touch()
+    (target / MARK).touch()
     for name in ("photo1.jpeg", "photo2.jpeg", "photo3.jpeg", "photo4.jpeg"):
         (target / name).write_text(name)
     began = False
-    with refused(str(target), "photo1.jpeg", "1 more", "lost"), new_folder(target, HOLDS):
+    with refused(str(target), "photo1.jpeg", "1 more", "lost"), new_folder(target, HOLDS, MARK):
         began = True
     assert not began
     assert (target / "photo1.jpeg").read_text() == "photo1.jpeg"
     assert names(tmp_path) == ["folder"]
+
+
+def test_names_like_ours_without_our_mark_are_somebody_elses(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a").write_text("mine")
+    with refused(str(target), "a", "lost"), new_folder(target, HOLDS, MARK):
+        raise AssertionError
+    assert (target / "a").read_text() == "mine"
+
+
+def test_the_drafts_of_a_file_that_a_killed_process_left_go_when_it_is_written_again(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    dead, alive = tmp_path / f".a.csv.{gone.pid}.draft", tmp_path / f".a.csv.{os.getppid()}.draft"
+    other = tmp_path / f".b.csv.{gone.pid}.draft"
+    for draft in (dead, alive, other):
+        draft.touch()
+    write_text(tmp_path / "a.csv", "whole")
+    assert names(tmp_path) == sorted(["a.csv", alive.name, other.name])
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "below a file"])
@@ -96,7 +116,7 @@ def test_what_is_no_folder_is_refused_before_any_work(tmp_path: Path, kind: str)
         (tmp_path / "file").touch()
         target = tmp_path / "file" / "folder"
     before = names(tmp_path)
-    with refused(str(target)), new_folder(target, HOLDS):
+    with refused(str(target)), new_folder(target, HOLDS, MARK):
         raise AssertionError
     assert names(tmp_path) == before
     assert (tmp_path / "elsewhere" / "a").read_text() == "kept"
@@ -115,8 +135,8 @@ for name in ("rename", "mkdir", "fsync"):
             os._exit(9)
         return right(*arguments, **more)
     setattr(os, name, counted)
-with files.new_folder(Path(sys.argv[1]), ("old", "new")) as draft:
-    (draft / "new").write_text("new")
+with files.new_folder(Path(sys.argv[1]), ("a",), "a") as draft:
+    (draft / "a").write_text("new")
 os._exit(7)
 """
 
@@ -127,17 +147,15 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Pat
     for moment in range(20):
         root = tmp_path / str(moment)
         target = root / "folder"
-        with new_folder(target, HOLDS) as draft:
-            (draft / "old").write_text("old")
+        with new_folder(target, ("a",), "a") as draft:
+            (draft / "a").write_text("old")
         command = [sys.executable, "-c", KILLED, str(target), str(moment)]
         ended = subprocess.run(command, check=False).returncode
         assert ended in (7, 9)
         # What the next process does before its own work: here it fails at once, which must leave what there was.
-        with pytest.raises(KeyError), new_folder(target, HOLDS):
+        with pytest.raises(KeyError), new_folder(target, ("a",), "a"):
             raise KeyError
-        (left,) = names(target)
-        states.add(left)
-        assert (target / left).read_text() == left
+        states.add((target / "a").read_text())
         assert names(root) == ["folder"]
         if ended == 7:
             break
@@ -148,9 +166,9 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Pat
 
 def test_two_writers_of_one_folder_are_kept_apart(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with new_folder(target, HOLDS) as draft:
+    with new_folder(target, HOLDS, MARK) as draft:
         (draft / "a").touch()
-        with refused("another process", str(target)), new_folder(target, HOLDS):
+        with refused("another process", str(target)), new_folder(target, HOLDS, MARK):
             raise AssertionError
     assert names(target) == ["a"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.long import long
 from tests.support.backends import tiny
 from tests.support.commands import environment, rank_environment
+from tests.support.long import long
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.long import long
 from tests.support.commands import DEEPSPEED
 from tests.support.ledger import far_off
+from tests.support.long import long
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.long import long
 from tests.support.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
+from tests.support.long import long
 from tests.support.training import TrainingTests
 
 
@@ -17,7 +17,7 @@ class TestTraining(TrainingTests):
         "placement",
         [
             "columns",
-            "replicas",
+            long("replicas"),
             long("stages=3"),
             long("columns=2,replicas=2"),
             long("columns=2,stages=2,replicas=2"),

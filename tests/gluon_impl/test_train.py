@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.long import long
 from tests.support.commands import GLUON, check_followed_the_oracle
+from tests.support.long import long
 from tests.support.training import TrainingTests
 
 

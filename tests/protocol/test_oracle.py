@@ -82,6 +82,34 @@ def test_the_bounds_are_no_wider_than_they_have_to_be(
     assert float(np.median(shares)) > 1 / 20
 
 
+def test_what_ties_add_to_the_free_reading_is_a_few_times_what_they_do(
+    experiment: Experiment, truth: OracleRun, bounds: dict[str, dict[str, float]]
+) -> None:
+    """At most three times how far tipping them leads in the first step, and five times later on."""
+    imposed, free = bounds["imposed"], bounds["free"]
+    forward = {
+        name: {key.removeprefix("forward."): value for key, value in own.items() if key.startswith("forward.")}
+        for name, own in (("seen", truth.seen), ("bounds", imposed))
+    }
+    margins = oracle.margins_of(experiment.network, forward["seen"], forward["bounds"])
+    start = experiment.weights()
+    tipped = []
+    for coin in (None, *(np.random.default_rng(seed) for seed in range(oracle.TIPPED_HALVES))):
+        seen = oracle.observe(experiment, np.float64, margins=margins, coin=coin).seen
+        tipped.append(quantities.distances(seen, truth.seen.items(), start))
+    early, late = [], []
+    for name, bound in free.items():
+        far = max((other[name].difference for other in tipped if name in other), default=0.0)
+        if far > 0 and not name.startswith("report."):
+            first = name.partition(".")[0] in ("forward", "logits", "gradient", "step") or name == "loss.0"
+            (early if first else late).append((bound - imposed[name]) / far)
+    assert early
+    assert late
+    assert min(early) >= 1
+    assert max(early) < 3
+    assert max(late) < 5
+
+
 def test_how_often_a_fifth_draw_leaves_four_times_the_largest_of_four() -> None:
     """What the envelope's safety promises, by simulation: some four in a thousand."""
     draws = np.abs(np.random.default_rng(0).normal(size=(400_000, oracle.PERTURBATIONS + 1)))

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from compare.bench import measure
-from tests.long import long
+from tests.support.long import long
 
 SLOW_TO_START = ("torch-compiled", "deepspeed-default-cut")
 INTERPRETERS = {name: os.environ.get(f"{name.upper()}_PYTHON", "") for name in ("gluon", "deepspeed")}

@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from protocol.base.files import digest_file, sync, write_text
+from protocol.base.files import digest_file, replacing, write_text
 from protocol.base.provenance import processor_name
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
@@ -41,20 +40,14 @@ def library(name: str, sources: Sequence[Path], framework: str, arguments: Seque
     key = hashlib.sha256("\0".join(known).encode()).hexdigest()[:16]
     built = Path(sys.prefix) / "lib" / f"alexnet_{name}-{key}.so"
     if not is_whole(built):
-        handle, draft = tempfile.mkstemp(dir=built.parent, suffix=".so")
-        os.close(handle)
-        try:
+        with replacing(built) as draft:
             # What a source uses comes before the libraries that have it.
             units = [str(source) for source in sources if source.suffix == ".cc"]
-            command = [str(compiler()), *FLAGS, "-o", draft, *units, *arguments]
+            command = [str(compiler()), *FLAGS, "-o", str(draft), *units, *arguments]
             subprocess.run(command, check=True, capture_output=True, text=True)
             checksum_of(built).unlink(missing_ok=True)
-            sync(Path(draft))
-            digest = digest_file(Path(draft))
-            os.replace(draft, built)
-            write_text(checksum_of(built), digest)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+            digest = digest_file(draft)
+        write_text(checksum_of(built), digest)
     return built
 
 

@@ -20,6 +20,7 @@ from compare.lint.layers import layers
 from compare.lint.responses import Windows
 from paper.architecture import Conv, Dropout, Layer, Network, Weighted, network
 from paper.recipe import PRESETS, Preset
+from protocol.lint.factory import sentence
 from protocol.lint.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
 from protocol.lint.record import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
 from protocol.oracle.network import Pass, carry_out
@@ -360,3 +361,10 @@ def test_what_a_network_is_called_tells_a_terminal_nothing(capsys: pytest.Captur
 
 def test_what_a_run_says_is_no_markup_of_the_report() -> None:
     assert _plain("a|b <script>\nc") == "a\\|b &lt;script> c"
+
+
+def test_a_subjects_name_says_nothing_to_a_terminal(paper: LintRecord) -> None:
+    foreign = paper.model_copy(update={"subject": "nets:\x1b[2Jevil\x07"})
+    assert "\x1b" not in summary(foreign, judge(foreign))
+    assert "\x07" not in summary(foreign, judge(foreign))
+    assert "\x1b" not in sentence(RuntimeError("\x1b[2J gone"))

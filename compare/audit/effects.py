@@ -8,6 +8,7 @@ that such runs count, and a difference of two of them is a lower bound.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -114,14 +115,18 @@ def never_reached(run: RunFolder) -> bool:
     return not bool((one_view["train_error"] <= MARK).any())
 
 
+def _compared(claim: Claim) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cases that a claim compares: the baseline, and what it changes."""
+    changed = find_case(claim.case or BASELINE, variant=claim.variant)
+    return what(find_case(BASELINE).content()), what(changed.content())
+
+
 def arms(runs: Runs, backend: str, claim: Claim) -> tuple[dict[int, list[RunFolder]], dict[int, list[RunFolder]]]:
     """The baseline's runs and the changed ones, by seed: just those whose cases are the claim's own in every field."""
-    baseline = find_case(BASELINE)
-    changed = find_case(claim.case or BASELINE, variant=claim.variant)
     found: tuple[dict[int, list[RunFolder]], dict[int, list[RunFolder]]] = ({}, {})
     for run in runs.of("train", backend=backend):
-        for arm, case in zip(found, (baseline, changed), strict=True):
-            if what(run.record.case) == what(case.content()) and run.record.precision == "fp32":
+        for arm, case in zip(found, _compared(claim), strict=True):
+            if what(run.record.case) == case and run.record.precision == "fp32":
                 arm.setdefault(run.record.seed, []).append(run)
     return found
 
@@ -151,9 +156,10 @@ def paired_effect(runs: Runs, backend: str, claim: Claim) -> Effect | None:
 
 def left_out(runs: Runs, backend: str, claim: Claim) -> int:
     """How many runs of the claim's arms diverged, so that they have no figure to compare."""
-    cases = [what(find_case(BASELINE).content())]
-    cases.append(what(find_case(claim.case or BASELINE, variant=claim.variant).content()))
-    return sum(run.record.backend == backend and what(run.record.case) in cases for run in runs.diverged)
+    return sum(
+        run.record.backend == backend and run.record.precision == "fp32" and what(run.record.case) in _compared(claim)
+        for run in runs.diverged
+    )
 
 
 def censored(runs: Runs, backend: str, claim: Claim) -> tuple[int, int]:

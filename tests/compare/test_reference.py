@@ -181,7 +181,9 @@ def test_the_audit_says_which_quantity_disagrees(tmp_path: Path) -> None:
     } <= written
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert 'src="data:image/png;base64,' in page
-    assert "http" not in page.replace("http-equiv", "")
+    # A picture's own letters may spell anything.
+    told = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert "http" not in told.replace("http-equiv", "")
 
     path = tmp_path / "runs" / "gluon" / "parity" / "columns" / "seed0" / "ladder.csv"
     table = pd.read_csv(path)

@@ -1,6 +1,8 @@
 """The run folders of an audit, read once and strictly: a file is used only if it is as its run left it."""
 
 import io
+import json
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +20,9 @@ from protocol.oracle.quantities import LOWERED
 from protocol.runs.record import Record, check_file, read_record
 
 TWIN_SEED = 0
-# No table is made from them; an oracle's networks are gone when the runs that are compared with it are done.
-LARGE = ("weights.safetensors", "tensors.safetensors", "choices.safetensors")
+# No table is made from them. An oracle's networks are gone when the runs that are compared with it are done, and the
+# committed runs hold no whole weights.
+MAY_BE_GONE = ("weights.safetensors", "tensors.safetensors", "choices.safetensors")
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ class RunFolder:
         return file in self.record.files
 
     def check(self) -> None:
-        """See that every file that tables are made from is as the run left it.
+        """See that every file is as the run left it, and that what tables are made from is there.
 
         Raises:
             Damaged: one is not.
         """
         for name in self.record.files:
-            if name not in LARGE:
+            if name not in MAY_BE_GONE or (self.folder / name).exists():
                 check_file(self.folder, self.record, name)
 
     @cached_property
@@ -120,23 +123,36 @@ class Runs:
 
 
 def read_csv(path: Path, **settings: Any) -> pd.DataFrame:
-    """A CSV table.
+    """A CSV table, packed by gzip or not.
 
     Raises:
         Damaged: it is none.
     """
     try:
-        return pd.read_csv(io.BytesIO(read_bytes(path)), **settings)
+        packed = "gzip" if path.suffix == ".gz" else None
+        return pd.read_csv(io.BytesIO(read_bytes(path)), compression=packed, **settings)
     except FileNotFoundError:
         raise Damaged(f"{path} is missing") from None
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # pandas' own errors are ValueErrors
+    # pandas' own errors are ValueErrors, and gzip's OSErrors
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError, EOFError, zlib.error) as error:
         raise Damaged(f"{path} is no table ({one_line(error)})") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that a bench wrote beside its tables.
+
+    Raises:
+        Damaged: it is none.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is not JSON ({one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} holds no object")
+    return content
 
 
 def load_runs(root: Path) -> Runs:

@@ -9,6 +9,8 @@ On more machines than one the user starts the launcher, on each of them.
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,13 +22,15 @@ from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import psutil
 import torch.distributed
 from deepspeed.launcher import launch as launcher
 from deepspeed.launcher.runner import encode_world_info
 
+from deepspeed_impl import heartbeat
+from deepspeed_impl.heartbeat import IDLE, TICKS
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.base.allocation import KEEP_FREED_MEMORY
 from protocol.base.errors import Diverged, Failed, Misuse
@@ -43,8 +47,6 @@ DEFAULT_PATIENCE = 120.0
 LAUNCHERS = ("deepspeed.launcher.launch", "deepspeed/launcher/launch.py")
 OWN_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "CROSS_SIZE")
 POLL = 0.5  # seconds
-IDLE = 0.05  # of a core, below which all ranks together are taken to do nothing
-TICKS = 0.03  # seconds, the grain of processor times
 GRACE = 5.0  # seconds in which a rank that failed by itself speaks before those that lost it
 
 
@@ -134,11 +136,28 @@ def launch(verb: str, request: Request, arguments: list[str]) -> None:
             raise Misuse(sentence) if status == 2 else Failed(sentence)
 
 
+class _Rank(subprocess.Popen[bytes]):
+    """A rank, as DeepSpeed's launcher starts it, which keeps to itself whose end made it end the others."""
+
+    started: ClassVar[list["_Rank"]] = []
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.started.append(self)
+
+
 def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
     """Be DeepSpeed's launcher: start the ranks and wait for them, or end them all."""
     os.environ.update(environment)
     sys.argv = command
-    launcher.main()
+    launcher.subprocess.Popen = _Rank
+    try:
+        launcher.main()
+    finally:
+        for number, rank in enumerate(_Rank.started):
+            # The launcher waits for no other once one has failed, so the others' are not known.
+            if (rank.returncode or 0) < 0:
+                _say(1, f"rank {number} was ended from outside, by {signal.Signals(-rank.returncode).name}")
 
 
 def _watch(process: BaseProcess, ranks: int, limit: float) -> str:
@@ -202,11 +221,13 @@ def _cause(path: Path, gave_up: str) -> tuple[int, str]:
     with suppress(OSError, ValueError, KeyError):
         said = json.loads(path.read_text())
         return int(said["status"]), str(said["sentence"])
-    return 1, "a rank was ended from outside, or crashed without a word"
+    return 1, "a rank crashed without a word"
 
 
-def meet(backend: str) -> None:
+def meet(backend: str, out: Path) -> None:
     """Find the other ranks: in a file where all are on this machine, else at the launcher's address.
+
+    There they watch each other from then on; ``out``: whose record says why, where they have to give up.
 
     Raises:
         Misuse: not all of them came in time.
@@ -215,16 +236,37 @@ def meet(backend: str) -> None:
     if MEETING in os.environ:
         store: torch.distributed.Store = torch.distributed.FileStore(os.environ[MEETING], ranks)
     else:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        wait = timedelta(seconds=patience())
-        try:
-            store = torch.distributed.TCPStore(address, port, ranks, rank == 0, wait)
-        except torch.distributed.DistError as error:
-            raise Misuse(
-                f"rank {rank} of {ranks} waited {patience():.0f} s for the others at {address}:{port}: start the "
-                f"launcher on every machine of the hostfile ({one_line(error)})"
-            ) from None
+        store = _meet_machines(rank, ranks, out)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks)
+
+
+def _meet_machines(rank: int, ranks: int, out: Path) -> torch.distributed.Store:
+    address, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), patience()
+    if os.environ["LOCAL_RANK"] == "0":
+        log(f"rank {rank} of {ranks} waits for the others at {address}:{port}, up to {limit:.0f} s ({PATIENCE})")
+
+    def connect(serves: bool) -> torch.distributed.TCPStore:
+        wait = timedelta(seconds=limit)
+        return torch.distributed.TCPStore(address, port, ranks, serves, wait, wait_for_workers=False)
+
+    try:
+        store, own = connect(rank == 0), connect(False)
+    except torch.distributed.DistError as error:
+        raise Misuse(
+            f"rank {rank} found no rank 0 at {address}:{port} in {limit:.0f} s: start the launcher on every machine "
+            f"of the hostfile ({one_line(error)})"
+        ) from None
+    if missing := heartbeat.attend(store, rank, ranks, limit):
+        raise Misuse(missing)
+    began = time.time()
+
+    def give_up(sentence: str) -> None:
+        note_end(out, began, "failed", sentence)
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    heartbeat.watch(own, rank, ranks, limit, give_up)
+    return store
 
 
 @contextmanager

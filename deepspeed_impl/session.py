@@ -101,7 +101,7 @@ def open_session(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = get_accelerator().communication_backend_name()
     if not torch.distributed.is_initialized():
-        meet(backend)
+        meet(backend, request.out)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
     dtype = getattr(torch, request.dtype)
     grid = request.grid

@@ -1,6 +1,5 @@
 """What ``compare.bench.one_gpu`` brought home comes to: parity by reading, images a second beside peers, memory."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ from compare import ladder, tables
 from compare.bench import throughput
 from compare.bench.measure import MACHINE
 from compare.bench.one_gpu import BENCH, RUNS
-from compare.load import Runs, load_runs
+from compare.load import Runs, load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
 from protocol.base.tables import write_table
 
@@ -53,11 +52,11 @@ def _speeds(folder: Path) -> list[str]:
     bench = folder / BENCH
     if not (bench / "samples.csv").is_file():
         return []
-    samples, limits = pd.read_csv(bench / "samples.csv"), pd.read_csv(bench / "limit.csv")
+    samples, limits = read_csv(bench / "samples.csv"), read_csv(bench / "limit.csv")
     rows = throughput.rows(samples, limits)
     write_table(folder / "throughput.csv", throughput.COLUMNS, rows)
     table = pd.DataFrame(rows)
-    machine = json.loads((bench / MACHINE).read_text())
+    machine = read_json(bench / MACHINE)
     found = [f"On {machine.get('gpu', machine['processor'])}, {machine['started']}, commit {machine['commit']}:"]
     ours = table[table["backend"] == "deepspeed"]
     for precision, group in ours.groupby("precision", sort=False):
@@ -71,7 +70,7 @@ def _speeds(folder: Path) -> list[str]:
             f"{precision}: {first['images_per_second']:,.0f} images/s at batch {first['batch']}, "
             f"{first['fraction_of_limit']:.0%} of peak matmul speed{', ' * bool(beside)}{', '.join(beside)}."
         )
-    memory = pd.read_csv(bench / "memory.csv")
+    memory = read_csv(bench / "memory.csv")
     for row in memory[memory["kind"] == "total"].to_dict("records"):
         found.append(
             f"{row['precision']}: {row['measured_bytes'] / 2**30:.2f} GiB allocated in a step, "

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from compare.conductor import MODULES, display
+from compare.load import read_csv
 from compare.profiles import NAMED
 from protocol.base.errors import Misuse
 from protocol.base.files import write_text
@@ -94,7 +95,7 @@ class Contender:
             command += ["--layers"] if self.layered else []
             environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
             _output([*command, "--data", str(data), "--out", str(out)], environment)
-            record, timings = read_record(out), pd.read_csv(out / "timings.csv")
+            record, timings = read_record(out), read_csv(out / "timings.csv")
             row |= {"threads": record.threads, "micro_batch": record.result["micro_batch"]}
             row["stages"] = " ".join(record.result["stages"])
             seconds = timings.loc[timings["phase"] == "step", "seconds"].tolist()
@@ -256,7 +257,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
 
 def _phases(contender: Contender, repeat: int, out: Path) -> list[dict[str, Any]]:
     """How long each device spent in each phase of each step."""
-    rows = pd.read_csv(out / "timings.csv").to_dict("records")
+    rows = read_csv(out / "timings.csv").to_dict("records")
     return [{**contender.who, "repeat": repeat, **row} for row in rows if row["phase"] != "step"]
 
 
@@ -267,6 +268,6 @@ def _rows(contender: Contender, path: Path, sample: dict[str, Any], columns: tup
     batch, micro = sample["batch"], sample["micro_batch"]
     count = batch // Grid.parse(contender.placement).replicas // micro
     where = {**contender.who, "repeat": sample["repeat"], "batch": batch, "micro_batch": micro, "micro_batches": count}
-    table = pd.read_csv(path)
+    table = read_csv(path)
     found = [{**where, **row} for row in table.astype(object).where(table.notna(), None).to_dict("records")]
     return [{name: row[name] for name in columns} for row in found]

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 from compare.bench import days_forecast, layer_times, memory_forecast, pipeline, step_model
 from compare.bench.measure import BASELINE, PEERS
+from compare.load import read_csv
 from compare.style import DPI, PALETTE
 from paper.architecture import Network, network
 from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
@@ -136,10 +137,10 @@ def sentences(folder: Path) -> list[str]:
     if "bf16" not in throughput["precision"].to_numpy():
         found.append("The processor has no bfloat16 of its own, so nothing was timed in it.")
     found += _stages_beside_columns(best)
-    found += layer_times.sentences(pd.read_csv(folder / "layers.csv"))
-    found += pipeline.sentences(pd.read_csv(folder / "pipeline.csv"))
-    found += [_fed(folder), _accounted(pd.read_csv(folder / "memory.csv"))]
-    return [*found, step_model.sentence(pd.read_csv(folder / "step_model.csv"))]
+    found += layer_times.sentences(read_csv(folder / "layers.csv"))
+    found += pipeline.sentences(read_csv(folder / "pipeline.csv"))
+    found += [_fed(folder), _accounted(read_csv(folder / "memory.csv"))]
+    return [*found, step_model.sentence(read_csv(folder / "step_model.csv"))]
 
 
 def _stages_beside_columns(ours: pd.DataFrame) -> list[str]:
@@ -154,11 +155,11 @@ def _stages_beside_columns(ours: pd.DataFrame) -> list[str]:
 
 def _fed(folder: Path) -> str:
     """How fast images come, and how long training waits for them."""
-    feeds = pd.read_csv(folder / "feed.csv").groupby(["backend", "augmented_by"], sort=False, dropna=False)
+    feeds = read_csv(folder / "feed.csv").groupby(["backend", "augmented_by"], sort=False, dropna=False)
     speeds = feeds["images_per_second"].median()
-    samples = pd.read_csv(folder / "phase_samples.csv")
+    samples = read_csv(folder / "phase_samples.csv")
     waiting = samples[samples["phase"] == "data"].groupby([*KEYS, "device"])["seconds"].median()
-    samples = pd.read_csv(folder / "samples.csv").fillna("")
+    samples = read_csv(folder / "samples.csv").fillna("")
     most = samples.groupby(KEYS)["threads"].transform("max")
     steps = samples[samples["threads"] == most].groupby(KEYS)["seconds"].median()
     share = max(seconds / steps[key[:-1]] for key, seconds in waiting.items())
@@ -184,15 +185,15 @@ def _accounted(memory: pd.DataFrame) -> str:
 
 def write(folder: Path) -> None:
     """Write the tables and the plot that follow from ``folder``'s samples."""
-    samples, limits = pd.read_csv(folder / "samples.csv"), pd.read_csv(folder / "limit.csv")
+    samples, limits = read_csv(folder / "samples.csv"), read_csv(folder / "limit.csv")
     found = rows(samples, limits)
     write_table(folder / "throughput.csv", COLUMNS, found)
     write_table(folder / "roofline.csv", ROOF_COLUMNS, roofline(limits, found[0]["batch"]))
-    layers = layer_times.rows(pd.read_csv(folder / "layer_samples.csv"), pd.read_csv(folder / "roofline.csv"))
+    layers = layer_times.rows(read_csv(folder / "layer_samples.csv"), read_csv(folder / "roofline.csv"))
     write_table(folder / "layers.csv", layer_times.COLUMNS, layers)
     layer_times.draw(pd.DataFrame(layers), folder / "layers.png")
-    write_table(folder / "phases.csv", PHASE_COLUMNS, phases(pd.read_csv(folder / "phase_samples.csv")))
-    timeline = pd.read_csv(folder / "timeline.csv")
+    write_table(folder / "phases.csv", PHASE_COLUMNS, phases(read_csv(folder / "phase_samples.csv")))
+    timeline = read_csv(folder / "timeline.csv")
     write_table(folder / "pipeline.csv", pipeline.COLUMNS, pipeline.rows(timeline))
     pipeline.draw(timeline, folder / "timeline.png")
     draw(folder)
@@ -227,7 +228,7 @@ def _forecast(folder: Path, samples: pd.DataFrame, limits: pd.DataFrame) -> None
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Throughput and roofline."""
-    return pd.read_csv(folder / "throughput.csv"), pd.read_csv(folder / "roofline.csv")
+    return read_csv(folder / "throughput.csv"), read_csv(folder / "roofline.csv")
 
 
 def draw(folder: Path) -> None:

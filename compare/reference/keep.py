@@ -1,15 +1,12 @@
 """The committed reference: a run's records and small tensors, without what is large and can be made again."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from compare.audit import build as audit
 from compare.bench.measure import MACHINE
-from compare.load import load_runs
+from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
 from protocol.base.files import new_folder
 
@@ -63,7 +60,7 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
             own.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(climbed / MACHINE, own / MACHINE)
             packed = {"method": "gzip", "mtime": 0}
-            pd.read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
+            read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
 
 
@@ -75,7 +72,7 @@ def folder_of(done: Path, table: str) -> str:
     """
     if not all((done / name).is_file() for name in (MACHINE, table)):
         raise Misuse(f"what is in {done} is not complete: nox -s bench or nox -s ladder writes it anew")
-    machine = json.loads((done / MACHINE).read_text())
+    machine = read_json(done / MACHINE)
     name = machine.get("gpu") or f"{machine['processor']} {machine['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
@@ -83,4 +80,4 @@ def folder_of(done: Path, table: str) -> str:
 def by_machine(reference: Path, kind: str) -> list[Path]:
     """The machines' folders of ``kind``, the newest first."""
     found = [path.parent for path in (reference / kind).glob(f"*/{MACHINE}")]
-    return sorted(found, key=lambda folder: json.loads((folder / MACHINE).read_text())["started"], reverse=True)
+    return sorted(found, key=lambda folder: read_json(folder / MACHINE)["started"], reverse=True)

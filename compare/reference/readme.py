@@ -1,6 +1,5 @@
 """What carries figures in README.md and docs/results.md: generated from the committed reference, never typed."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ from compare.audit.questions import answers
 from compare.audit.report import facts, parity_sentence, speeds, summary
 from compare.bench import throughput
 from compare.bench.measure import MACHINE
-from compare.load import load_runs
+from compare.load import load_runs, read_csv, read_json
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.tables import COLUMNS
 from protocol.base.errors import Misuse
@@ -30,7 +29,7 @@ def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
     for name in COLUMNS:
         if not (audit / f"{name}.csv").is_file():
             raise Misuse(f"there is no {audit / f'{name}.csv'}; write the audit first: nox -s audit")
-    found = {name: pd.read_csv(audit / f"{name}.csv") for name in COLUMNS}
+    found = {name: read_csv(audit / f"{name}.csv") for name in COLUMNS}
     # "none" is a mistake's name there.
     return found | {name: power.read(audit, name) for name in ("power", "sensitivity", "faults")}
 
@@ -45,7 +44,7 @@ def head(audit: Path) -> str:
         "\n".join(f"- **{answer.question}** {answer.short}" for answer in answers(tables)),
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         f"Images a second at full size, batch 128: each backend's fastest placement beside peers, on {_where(newest)}:",
-        _throughput(_fastest(pd.read_csv(newest / "throughput.csv"))),
+        _throughput(_fastest(read_csv(newest / "throughput.csv"))),
     ]
     return "\n\n".join(found) + "\n\n"
 
@@ -92,7 +91,7 @@ def _benches(reference: Path) -> list[str]:
     found: list[str] = []
     for folder in by_machine(reference, BENCHES):
         where, whole = _where(folder), f"[All of it]({folder.as_posix()})."
-        table = _throughput(pd.read_csv(folder / "throughput.csv"))
+        table = _throughput(read_csv(folder / "throughput.csv"))
         sentences = "\n".join(f"- {line}" for line in throughput.sentences(folder))
         if found:
             found += ["<details>", f"<summary>The same on {where}</summary>", whole, table, sentences, "</details>"]
@@ -106,7 +105,7 @@ def _ladders(reference: Path, audited: pd.DataFrame) -> list[str]:
     """What the whole ladder came to on each machine, the newest first, and how much of it the audit has too."""
     found = []
     for folder in by_machine(reference, LADDERS):
-        climbed = pd.read_csv(folder / LADDER_TABLE).fillna({"reading": "", "where": ""})
+        climbed = read_csv(folder / LADDER_TABLE).fillna({"reading": "", "where": ""})
         keys = ["rung", "quantity", "left", "right", "preset", "reading", "case", "variant"]
         both = len(climbed[keys].merge(audited.fillna({"reading": ""})[keys].drop_duplicates()))
         found.append(
@@ -118,7 +117,7 @@ def _ladders(reference: Path, audited: pd.DataFrame) -> list[str]:
 
 def _where(folder: Path) -> str:
     """The machine that a folder's figures are from, the day and the code."""
-    machine = json.loads((folder / MACHINE).read_text())
+    machine = read_json(folder / MACHINE)
     day, commit = machine["started"][:10], machine["commit"][:7]
     return f"{machine['cores']} cores of {machine['processor']}, {day}, commit {commit}"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from paper.architecture import Network
 from protocol.base.errors import Diverged, Misuse
-from protocol.base.files import locked, sweep, sync
+from protocol.base.files import locked, sweep
 from protocol.base.log import log
 from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
@@ -227,11 +227,10 @@ class Run:
         self.end("finished")
 
     def end(self, status: Any, reason: str = "") -> None:
-        """Write how the run ended, after all else in its folder is on the disk: a record never says more than is so."""
+        """Write how the run ended, last of all in its folder: a record never says more than is on the disk."""
         self.record.status, self.record.reason = status, reason
         self.record.seconds = round(self.record.seconds + time.monotonic() - self.started, 2)
         self.record.files = kept_files(self.folder) if status in ("finished", "diverged") else {}
-        sync(self.folder)
         write_record(self.folder, self.record)
 
     @contextmanager

@@ -65,15 +65,20 @@ def test_a_job_is_done_once_finished_by_this_code(
     assert conductor.is_done(JOB, current_commit()) is done
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "never written"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "never written", "in its weights"])
 def test_a_job_whose_files_are_not_as_it_left_them_is_not_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    JOB.folder.mkdir(parents=True)
+    weights = JOB.folder / "weights.safetensors"
+    weights.write_bytes(b"as trained")
     leave(JOB)
     path = JOB.folder / JOB.leaves
     if damage == "cut":
         path.write_text("a\n")
+    elif damage == "in its weights":
+        weights.write_bytes(b"as trainee")
     else:
         path.unlink()
     if damage == "never written":

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from protocol.runs.record import read_record
@@ -37,6 +38,8 @@ def test_a_command_that_is_stopped_ends_its_launcher_and_ranks(data: Path, tmp_p
     with launched(DEEPSPEED.command("train", *how), tmp_path) as run:
         assert until(lambda: newest(tmp_path / "run") > 0)
         assert len(run.processes()) == 4
+        heard = [at for rank in run.processes() for at in rank.net_connections() if at.status == psutil.CONN_LISTEN]
+        assert {at.laddr.ip for at in heard} == {"127.0.0.1"}, "ranks of one machine listen on its loopback alone"
         run.command.send_signal(signal.SIGTERM)
         assert run.wait_until_gone()
         assert run.command.wait() == 130
@@ -80,6 +83,20 @@ def test_ranks_that_make_no_progress_are_given_up_and_the_one_that_is_stopped_is
     assert said.startswith("error: the ranks made no progress for 4 s: rank 1 is stopped")
     record = read_record(tmp_path / "run")
     assert (record.status, f"error: {record.reason}") == ("failed", said)
+
+
+@pytest.mark.long
+def test_a_rank_that_is_killed_is_named(data: Path, tmp_path: Path) -> None:
+    how = ("--case", "tiny", "--placement", "stages", "--epochs", 1000, "--data", data, "--out", tmp_path / "run")
+    with launched(DEEPSPEED.command("train", *how), tmp_path) as run:
+        assert until(lambda: newest(tmp_path / "run") > 0)
+        (killed,) = [process for process in run.processes() if process.environ().get("RANK") == "1"]
+        killed.kill()
+        assert run.wait_until_gone()
+        assert run.command.wait() == 1
+    said = (tmp_path / "log").read_text().splitlines()[-1]
+    assert said == "error: rank 1 was ended from outside, by SIGKILL"
+    assert read_record(tmp_path / "run").reason == "rank 1 was ended from outside, by SIGKILL"
 
 
 # Read by every Python that starts here, before anything else.

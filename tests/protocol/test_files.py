@@ -10,6 +10,7 @@ import pytest
 
 from protocol.base.files import new_folder, sweep, write_text
 from protocol.base.tensors import save_tensors
+from tests.support.disk import ordered
 from tests.support.refusals import refused
 
 
@@ -194,18 +195,15 @@ def test_every_file_has_the_mode_that_the_user_asks_for(tmp_path: Path) -> None:
 def test_data_is_on_the_disk_before_its_name_is_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[str] = []
-    right_sync, right_replace = os.fsync, os.replace
-
-    def noted(handle: int) -> None:
-        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
-        right_sync(handle)
-
-    def replaced(old: Path, new: Path) -> None:
-        done.append("rename")
-        right_replace(old, new)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(os, "replace", replaced)
+    done = ordered(monkeypatch)
     save_tensors(tmp_path / "a.safetensors", {"a": np.zeros(2)})
-    assert done == [f".a.safetensors.{os.getpid()}.draft", "rename", tmp_path.name]
+    assert done == [f".a.safetensors.{os.getpid()}.draft", "rename to a.safetensors", tmp_path.name]
+
+
+def test_a_folder_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = ordered(monkeypatch)
+    with new_folder(tmp_path / "made", ("a", "in"), "a") as draft:
+        (draft / "a").write_text("data")
+        (draft / "in").mkdir()
+        (draft / "in" / "b").write_text("more")
+    assert done == ["b", "in", "a", ".made.draft", "rename to made", tmp_path.name]

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from protocol.base.sealed import write_sealed
 from protocol.runs import state
 from protocol.runs.state import Progress
+from tests.support.disk import ordered
 from tests.support.refusals import refused
 
 
@@ -77,6 +78,18 @@ def test_a_state_that_is_half_removed_is_none(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     state.discard_drafts(tmp_path)
     assert names(tmp_path) == ["step-000004", "step-000006"]
+
+
+def test_a_state_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = ordered(monkeypatch)
+    publish(tmp_path, 2)
+    kept, named = done[: done.index("rename to step-000002")], done[done.index("rename to step-000002") :]
+    for name in ("shard-0.safetensors", "shard-1.safetensors", "state.json"):
+        # Its data, its name, and the folder that holds it.
+        at = kept.index(f"rename to {name}")
+        assert kept[at - 1].startswith(f".{name}.")
+        assert kept[at + 1] == ".step-000002"
+    assert named == ["rename to step-000002", "state"]
 
 
 def test_a_folder_without_states_has_none(tmp_path: Path) -> None:

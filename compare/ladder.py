@@ -56,12 +56,14 @@ RUNG_OF_KIND = {
     "forward": "forward",
     "logits": "loss",
     "gradient": "gradients",
+    "backward": "gradients",
     "step": "update",
     "weight": "update",
     "momentum": "update",
     "test": "test",
     "report": "figures",
 }
+BACKWARDS = ("gradient", "backward")  # of which a layer's rests on those above it
 LATE = ("weight", "momentum")  # rest on the losses before them
 KINDS = (*(kind for kind in RUNG_OF_KIND if kind not in LATE), "loss", *LATE, *FIGURES)
 TESTS = ("start", "1", "10")
@@ -173,7 +175,7 @@ def _place(run: RunFolder, reading: str, quantity: str) -> tuple[int, int, int]:
     kind, _, rest = quantity.partition(".")
     name = rest.partition(".")[0]
     place = order.index(name) if name in order else TESTS.index(rest) if kind == "test" else 0
-    return RUNGS.index(rung_of(quantity, reading)), KINDS.index(kind), -place if kind == "gradient" else place
+    return RUNGS.index(rung_of(quantity, reading)), KINDS.index(kind), -place if kind in BACKWARDS else place
 
 
 def _against_oracle(runs: Runs) -> Iterator[Row]:

@@ -209,6 +209,10 @@ def tolerances(
     reports = dict.fromkeys(quantities.reports(experiment), 0.0)
     for reading, own in found.items():
         own |= {name: bound for name, bound in reports.items() if not READINGS[reading].imposed or "error" in name}
+    if "free" in found:
+        # Against float64 with the backend's own choices, so that rounding is all there is.
+        gradients = [name for name in imposed if name.startswith("gradient.")]
+        found["free"] |= {name.replace("gradient", "backward"): imposed[name] for name in gradients}
     if "fp64" in found:
         figures = [name for name in truth.seen if name.partition(".")[0] in quantities.FIGURES]
         resumed = {name: bound for name, bound in fp64.items() if name.partition(".")[0] in quantities.RESUMED_KINDS}

@@ -197,8 +197,7 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     size, step = layer.window, layer.stride
     rows = layer.shape_out[1]
     reach = (rows - 1) * step + 1
-    corners = [(i, j) for i in range(size) for j in range(size)]
-    windows = [x[:, :, i : i + reach : step, j : j + reach : step] for i, j in corners]
+    windows = _windows(layer, x)
     out, chosen = _largest(windows)
     if run.imposed:
         chosen = run.imposed[layer.name]
@@ -214,11 +213,24 @@ def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
 
     def backward(gradient: np.ndarray) -> np.ndarray:
         total = np.zeros_like(x)
-        for place, (i, j) in enumerate(corners):
+        for place in range(size * size):
+            i, j = divmod(place, size)
             total[:, :, i : i + reach : step, j : j + reach : step] += gradient * (chosen == place)
         return total
 
     return out, backward
+
+
+def places(layer: Pool, x: np.ndarray) -> np.ndarray:
+    """The place of the largest within each window (batch, maps, rows, rows), uint8; the first of equal ones."""
+    return _largest(_windows(layer, x))[1]
+
+
+def _windows(layer: Pool, x: np.ndarray) -> list[np.ndarray]:
+    """What stands at each place of every window, place by place, row after row."""
+    size, step = layer.window, layer.stride
+    reach = (layer.shape_out[1] - 1) * step + 1
+    return [x[:, :, i : i + reach : step, j : j + reach : step] for i in range(size) for j in range(size)]
 
 
 def _largest(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ In each it observes these quantities, in an order in which each can be the cause
     forward.L               layer L's output at step 0, dropout on
     logits, loss.0          of step 0
     gradient.X              at step 0
+    backward.X              the same, against float64 with this backend's own choices; of the free reading alone
     step.X                  by how much the first update moved X
     loss.S, weight.X,       of the later steps; after the last update
     momentum.X

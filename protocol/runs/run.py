@@ -18,7 +18,7 @@ from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
 from protocol.base.tensors import each_tensor, read_tensors, save_tensors
 from protocol.experiment.experiment import Experiment, open_experiment
-from protocol.oracle import literal, quantities
+from protocol.oracle import literal, own_choices, quantities
 from protocol.oracle.network import Arrays
 from protocol.oracle.quantities import Reading
 from protocol.runs import state
@@ -181,6 +181,8 @@ class Run:
         expected = each_tensor(oracle / "tensors.safetensors")
         found = quantities.distances(seen, expected, experiment.weights(), reading)
         found |= literal.recount(experiment, seen)
+        if reading == quantities.READINGS["free"]:
+            found |= own_choices.backward(experiment, seen)
         self.ladder += quantities.rows(reading, found)
         self.record.result["outputs"] = quantities.outputs(seen)
         self.kept |= quantities.samples(reading, seen)

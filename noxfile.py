@@ -31,14 +31,17 @@ from threading import Event
 
 import nox
 
+PROJECT = Path(__file__).parent
+sys.path.insert(0, str(PROJECT))  # nox does not look for modules beside its file
+
+from protocol.backends import BACKENDS, Backend, cannot_run_here  # noqa: E402
+
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["tests"]
 nox.options.reuse_venv = "yes"
 
-PROJECT = Path(__file__).parent
 OWN = PROJECT / "pyproject.toml"
-MXNET_RUNS_HERE = sys.platform == "linux" and os.uname().machine == "x86_64"
-MXNET_SENTENCE = "MXNet 1.9.1 runs on Linux x86-64 only: the gluon backend is left out here, the rest runs"
+EVERY = ["env-compare", *(backend.environment for backend in BACKENDS.values())]
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -67,19 +70,34 @@ def python_of(session: nox.Session, environment: str) -> str:
     return str(PROJECT / Path(session.cache_dir).parent / environment / "bin" / "python")
 
 
-@nox.session(name="env-gluon", python="3.11", default=False)
-def env_gluon(session: nox.Session) -> None:
-    """Make the Gluon backend's environment."""
-    if MXNET_RUNS_HERE:
-        install(session, "gluon", "test")
-    else:
-        session.log(MXNET_SENTENCE)
+def make_environment(backend: Backend) -> None:
+    """Declare the session that makes a backend's environment."""
+
+    def environment(session: nox.Session) -> None:
+        if why := cannot_run_here(backend):
+            session.log(f"{why}: the {backend.name} backend is left out here, the rest runs")
+        else:
+            install(session, backend.extra, "test")
+
+    environment.__doc__ = f"Make the {backend.framework} backend's environment."
+    nox.session(name=backend.environment, python=backend.python, default=False)(environment)
 
 
-@nox.session(name="env-deepspeed", default=False)
-def env_deepspeed(session: nox.Session) -> None:
-    """Make the DeepSpeed backend's environment."""
-    install(session, "deepspeed", "test")
+def make_command(backend: Backend) -> None:
+    """Declare the session that runs a backend."""
+
+    def command(session: nox.Session) -> None:
+        if why := cannot_run_here(backend):
+            session.error(why)
+        run(session, backend.environment, "-m", backend.module, *session.posargs)
+
+    command.__doc__ = f"Run the {backend.framework} backend: nox -s {backend.name} -- train --case photos."
+    nox.session(name=backend.name, requires=[backend.environment], venv_backend="none", default=False)(command)
+
+
+for own in BACKENDS.values():
+    make_environment(own)
+    make_command(own)
 
 
 @nox.session(name="env-compare", default=False)
@@ -90,20 +108,6 @@ def env_compare(session: nox.Session) -> None:
 
 def run(session: nox.Session, environment: str, *arguments: str) -> None:
     session.run(python_of(session, environment), *arguments, external=True)
-
-
-@nox.session(requires=["env-gluon"], venv_backend="none", default=False)
-def gluon(session: nox.Session) -> None:
-    """Run the Gluon backend: nox -s gluon -- train --case photos --placement columns."""
-    if not MXNET_RUNS_HERE:
-        session.error(MXNET_SENTENCE)
-    run(session, "env-gluon", "-m", "gluon_impl", *session.posargs)
-
-
-@nox.session(requires=["env-deepspeed"], venv_backend="none", default=False)
-def deepspeed(session: nox.Session) -> None:
-    """Run the DeepSpeed backend: nox -s deepspeed -- train --case photos --placement stages."""
-    run(session, "env-deepspeed", "-m", "deepspeed_impl", *session.posargs)
 
 
 @nox.session(requires=["env-compare"], venv_backend="none", default=False)
@@ -118,46 +122,54 @@ def compare(session: nox.Session) -> None:
     run(session, "env-compare", "-m", "compare", *session.posargs)
 
 
-def backends(session: nox.Session) -> list[str]:
+def here() -> list[Backend]:
+    """The backends that can run on this machine."""
+    return [backend for backend in BACKENDS.values() if not cannot_run_here(backend)]
+
+
+def interpreters(session: nox.Session) -> list[str]:
     """Flags that name each backend's interpreter."""
-    found = ["--deepspeed", python_of(session, "env-deepspeed")]
-    if MXNET_RUNS_HERE:
-        found += ["--gluon", python_of(session, "env-gluon")]
-    return found
+    named = [f"{backend.name}={python_of(session, backend.environment)}" for backend in here()]
+    return [word for name in named for word in ("--interpreter", name)]
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
+def all_backends(session: nox.Session) -> None:
+    """Stop where one of them cannot run."""
+    for backend in BACKENDS.values():
+        if why := cannot_run_here(backend):
+            session.error(why)
+
+
+@nox.session(requires=EVERY, venv_backend="none")
 def audit(session: nox.Session) -> None:
     """Prepare, run both backends, compare, write results/audit, print the verdicts."""
-    run(session, "env-compare", "-m", "compare", "run", *backends(session), *session.posargs)
+    run(session, "env-compare", "-m", "compare", "run", *interpreters(session), *session.posargs)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+@nox.session(requires=EVERY, venv_backend="none", default=False)
 def ladder(session: nox.Session) -> None:
     """Hold both backends against the oracle, rung by rung: nox -s ladder, or nox -s ladder -- --rung forward."""
-    run(session, "env-compare", "-m", "compare", "ladder", *backends(session), *session.posargs)
+    run(session, "env-compare", "-m", "compare", "ladder", *interpreters(session), *session.posargs)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+@nox.session(requires=EVERY, venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Time every placement at full size beside its peers and the machine's limit, and write results/bench."""
-    run(session, "env-compare", "-m", "compare", "bench", *backends(session), *session.posargs)
+    run(session, "env-compare", "-m", "compare", "bench", *interpreters(session), *session.posargs)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+@nox.session(requires=EVERY, venv_backend="none", default=False)
 def power(session: nox.Session) -> None:
     """Plant every mistake of the catalogue in both backends, and see which the ladder finds."""
-    if not MXNET_RUNS_HERE:
-        session.error(MXNET_SENTENCE)
-    run(session, "env-compare", "-m", "mistakes", *backends(session), *session.posargs)
+    all_backends(session)
+    run(session, "env-compare", "-m", "mistakes", *interpreters(session), *session.posargs)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+@nox.session(requires=EVERY, venv_backend="none", default=False)
 def faults(session: nox.Session) -> None:
     """Damage what is read, cut the power, kill what runs: nothing of it passes unseen."""
-    if not MXNET_RUNS_HERE:
-        session.error(MXNET_SENTENCE)
-    run(session, "env-compare", "-m", "faults", *backends(session), *session.posargs)
+    all_backends(session)
+    run(session, "env-compare", "-m", "faults", *interpreters(session), *session.posargs)
 
 
 Task = tuple[str, str, tuple[str, ...]]  # what it is called, the environment, its arguments
@@ -165,7 +177,7 @@ AT_ONCE = 2  # a test that starts processes waits for them half the time
 SHARED = ("tests/paper", "tests/protocol")  # what runs in both backends' environments
 
 
-def carry_out(session: nox.Session, tasks: list[Task]) -> None:
+def run_tasks(session: nox.Session, tasks: list[Task]) -> None:
     """Run tasks, two at a time and in order; say when each begins and how it ended, and show what of it failed."""
     stopped, began, failed = Event(), time.monotonic(), []
 
@@ -200,60 +212,61 @@ def carry_out(session: nox.Session, tasks: list[Task]) -> None:
         session.error(f"failed: {', '.join(failed)}")
 
 
-def pytest_task(session: nox.Session, title: str, environment: str, chosen: str, *paths: str) -> Task:
+def pytest_task(session: nox.Session, chosen: str, title: str, environment: str, *paths: str) -> Task:
     """``chosen``: of the tests at ``paths``, those with this mark."""
     return title, environment, ("-m", "pytest", "-m", chosen, *paths, *session.posargs)
 
 
 def name_interpreters(session: nox.Session) -> None:
     """Tests that call both backends find them in the environment."""
-    if not MXNET_RUNS_HERE:
-        session.log(MXNET_SENTENCE)
-        return
-    for backend in ("gluon", "deepspeed"):
-        os.environ[f"{backend.upper()}_PYTHON"] = python_of(session, f"env-{backend}")
+    for backend in here():
+        os.environ[f"{backend.name.upper()}_PYTHON"] = python_of(session, backend.environment)
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none")
+@nox.session(requires=EVERY, venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the tests of every module and both backends, in minutes; tests_long has the rest."""
     name_interpreters(session)
-    short = partial(pytest_task, session)
+    short = partial(pytest_task, session, "not long")
+    # What starts a process for each device takes longest, and goes in parts.
+    parted = [backend for backend in here() if backend.ranks]
+    whole = [backend for backend in here() if not backend.ranks]
     # The longest first, so that at the end none is left alone.
     tasks = [
-        short("deepspeed: command line", "env-deepspeed", "not long", *_parts("deepspeed_impl", "train resume")),
-        *([short("gluon", "env-gluon", "not long", "tests/gluon_impl")] if MXNET_RUNS_HERE else []),
-        short("compare", "env-compare", "not long", *SHARED, "tests/datasets", "tests/compare"),
-        short("deepspeed: lint", "env-deepspeed", "not long", *_parts("deepspeed_impl", "lint")),
-        short("deepspeed: the rest", "env-deepspeed", "not long", *_others("deepspeed_impl", "train resume lint")),
-        *([short("both backends", "env-compare", "not long", "tests/together")] if MXNET_RUNS_HERE else []),
-        *([short("shared, in gluon's environment", "env-gluon", "not long", *SHARED)] if MXNET_RUNS_HERE else []),
+        *(short(f"{own.name}: command line", own.environment, *_parts(own, "train resume")) for own in parted),
+        *(short(own.name, own.environment, f"tests/{own.module}") for own in whole),
+        short("compare", "env-compare", *SHARED, "tests/datasets", "tests/compare"),
+        *(short(f"{own.name}: lint", own.environment, *_parts(own, "lint")) for own in parted),
+        *(short(f"{own.name}: the rest", own.environment, *_others(own, "train resume lint")) for own in parted),
     ]
-    carry_out(session, tasks)
+    if len(here()) == len(BACKENDS):
+        tasks.append(short("both backends", "env-compare", "tests/together"))
+    tasks += [short(f"shared, in {own.name}'s environment", own.environment, *SHARED) for own in whole]
+    run_tasks(session, tasks)
 
 
-def _parts(folder: str, names: str) -> list[str]:
-    return [f"tests/{folder}/test_{name}.py" for name in names.split()]
+def _parts(backend: Backend, names: str) -> list[str]:
+    return [f"tests/{backend.module}/test_{name}.py" for name in names.split()]
 
 
-def _others(folder: str, names: str) -> list[str]:
-    found = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests" / folder).glob("test_*.py"))
-    return [path for path in found if path not in _parts(folder, names)]
+def _others(backend: Backend, names: str) -> list[str]:
+    folder = PROJECT / "tests" / backend.module
+    found = sorted(path.relative_to(PROJECT).as_posix() for path in folder.glob("test_*.py"))
+    return [path for path in found if path not in _parts(backend, names)]
 
 
-@nox.session(requires=["env-compare", "env-deepspeed", "env-gluon"], venv_backend="none", default=False)
+@nox.session(requires=EVERY, venv_backend="none", default=False)
 def tests_long(session: nox.Session) -> None:
     """Run what the short tests have left out: kills at every moment, more placements, every planted mistake."""
     name_interpreters(session)
-    tasks = [pytest_task(session, "deepspeed, long", "env-deepspeed", "long", "tests/deepspeed_impl")]
-    if MXNET_RUNS_HERE:
-        planted = ("-m", "mistakes", *backends(session), "--seeds", "4", "--no-small")
-        tasks += [
-            ("every planted mistake", "env-compare", planted),
-            pytest_task(session, "both backends, long", "env-compare", "long", "tests/together"),
-            pytest_task(session, "gluon, long", "env-gluon", "long", "tests/gluon_impl"),
-        ]
-    carry_out(session, tasks)
+    long = partial(pytest_task, session, "long")
+    own = [long(f"{own.name}, long", own.environment, f"tests/{own.module}") for own in here()]
+    tasks = [*own]
+    if len(here()) == len(BACKENDS):
+        planted = ("-m", "mistakes", *interpreters(session), "--seeds", "4", "--no-small")
+        tasks = [own[-1], ("every planted mistake", "env-compare", planted), *own[:-1]]
+        tasks.append(long("both backends, long", "env-compare", "tests/together"))
+    run_tasks(session, tasks)
 
 
 @nox.session(requires=["env-compare"], venv_backend="none")

@@ -21,11 +21,12 @@ from compare.bench import measure as benching
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
 from compare.load import Runs, load_runs
-from compare.profiles import PROFILES, TWINS, Job, jobs_of
+from compare.profiles import PROFILES, Job, jobs_of
 from compare.reference.keep import keep
 from compare.reference.readme import regenerate
 from paper.names import unknown
 from protocol.__main__ import photos
+from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.files import check_replaceable, write_text
 from protocol.base.log import log
@@ -52,6 +53,8 @@ STYLES = {
     linting.NOT_SEEN: "dim",
 }
 
+Interpreters = Annotated[list[str] | None, typer.Option(help=conductor.INTERPRETER_HELP, metavar="BACKEND=PYTHON")]
+
 app = typer.Typer(
     help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False
 )
@@ -59,17 +62,16 @@ app = typer.Typer(
 
 @app.command("run")
 def carry_out(
-    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
-    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+    interpreter: Interpreters = None,
     profile: Annotated[str, typer.Option(help="Which cases to run.")] = "quick",
     every: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
 ) -> None:
     """Prepare the photographs, run a profile's jobs in both backends, and write the audit."""
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
-    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
-    jobs = PROFILES[profile](tuple(backend for backend in TWINS if backend in interpreters))
+    jobs = PROFILES[profile](tuple(name for name in BACKENDS if name in interpreters))
     check_replaceable(AUDIT, auditing.HOLDS, "verdicts.csv")
     failed, peak = conductor.carry_out(jobs, interpreters, STORES)
     log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
@@ -81,17 +83,16 @@ def carry_out(
 
 @app.command()
 def ladder(
-    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
-    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+    interpreter: Interpreters = None,
     rung: Annotated[str | None, typer.Option(help="Climb to this rung alone, and show its every quantity.")] = None,
 ) -> None:
     """Hold both backends against the oracle in every reading of the recipe; status 1 when a rung fails."""
     if rung and rung not in RUNGS:
         raise Misuse(unknown("rung", rung, RUNGS))
-    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     here, out = benching.machine(), LADDER / "rungs" / rung if rung else LADDER
-    jobs = jobs_of(rung, tuple(backend for backend in TWINS if backend in interpreters))
+    jobs = jobs_of(rung, tuple(name for name in BACKENDS if name in interpreters))
     failed, _ = conductor.carry_out(jobs, interpreters, STORES)
     folders = {job.folder for job in jobs}
     ended = load_runs(RUNS)
@@ -112,11 +113,10 @@ def ladder(
 
 @app.command()
 def bench(
-    deepspeed: Annotated[Path | None, typer.Option(help="The DeepSpeed environment's interpreter.")] = None,
-    gluon: Annotated[Path | None, typer.Option(help="The Gluon environment's interpreter.")] = None,
+    interpreter: Interpreters = None,
 ) -> None:
     """Time every placement at full size beside its peers and the machine's limit."""
-    interpreters = conductor.interpreters_of(gluon, deepspeed)
+    interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     benching.measure(interpreters, STORES, BENCH)
     throughput.write(BENCH)
@@ -136,7 +136,7 @@ def audit(
     """Write the audit of the runs there are; status 1 when some are missing or do not carry out one network."""
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
-    sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(TWINS)), every=every) else 1)
+    sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(BACKENDS)), every=every) else 1)
 
 
 @app.command()
@@ -225,12 +225,12 @@ def _print(verdicts: pd.DataFrame, *, every: bool) -> None:
     """What is contradicted and why, or every claim."""
     shown = verdicts if every else verdicts[verdicts["verdict"] == Verdict.CONTRADICTED]
     table = Table(box=None, header_style="bold", title=None if every else "What is contradicted", title_justify="left")
-    headings = ("claim", "the paper says", "paper", "gluon", "deepspeed", "verdict", "why")
+    headings = ("claim", "the paper says", "paper", *BACKENDS, "verdict", "why")
     for heading in headings:
         table.add_column(heading, no_wrap=heading in ("claim", "verdict"))
     for row in shown.astype(object).fillna("").to_dict("records"):
         style = STYLES.get(row["verdict"], "yellow")
-        told = (_cell(row[name]) for name in ("claim", "statement", "paper", "gluon", "deepspeed"))
+        told = (_cell(row[name]) for name in ("claim", "statement", "paper", *BACKENDS))
         table.add_row(*told, f"[{style}]{row['verdict']}[/]", _cell(row["reason"]))
     _console().print(table)
     if not every:

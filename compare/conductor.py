@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from compare.load import RunFolder
 from compare.profiles import Job
+from paper.names import unknown
+from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.files import locked
 from protocol.base.log import log
@@ -23,12 +26,13 @@ from protocol.runs.record import read_record
 from protocol.runs.request import RUNS
 
 LOGS = RUNS / "logs"
-MODULES = {"oracle": "protocol", "gluon": "gluon_impl", "deepspeed": "deepspeed_impl"}
+MODULES = {"oracle": "protocol"} | {backend.name: backend.module for backend in BACKENDS.values()}
 WATCH_EVERY, POLL, LOOK_EVERY = 0.5, 0.1, 1.0  # seconds
 SURE = 60.0  # seconds of work after which this machine's own pace counts as much as the usual one
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
 MEMORY_SHARE = 0.8  # of what is free at the start, that jobs beside each other may take together
 CGROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+INTERPRETER_HELP = "Which Python runs a backend; once for each."
 ENDED = ("finished", "diverged")  # of themselves: the same code would do the same again
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
 
@@ -279,19 +283,22 @@ def _tail(path: Path, lines: int = 5) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
-def interpreters_of(gluon: Path | None, deepspeed: Path | None) -> dict[str, str]:
-    """Which interpreter runs which backend; the oracle runs in this one.
+def interpreters_of(told: Iterable[str]) -> dict[str, str]:
+    """Which interpreter runs which backend, from words such as ``gluon=.nox/env-gluon/bin/python``.
+
+    The oracle runs in this one.
 
     Raises:
-        Misuse: a named interpreter does not exist, or none is named.
+        Misuse: a backend is unknown, an interpreter does not exist, or none is named.
     """
     found = {"oracle": sys.executable}
-    for backend, path in (("gluon", gluon), ("deepspeed", deepspeed)):
-        if path is None:
-            continue
-        if not path.exists():
-            raise Misuse(f"there is no interpreter {path} for the {backend} backend; nox -s audit makes and names it")
-        found[backend] = str(path)
+    for word in told:
+        name, _, path = word.partition("=")
+        if name not in BACKENDS:
+            raise Misuse(unknown("backend", name, BACKENDS))
+        if not Path(path).is_file():
+            raise Misuse(f"there is no interpreter {path!r} for the {name} backend; nox -s audit makes and names it")
+        found[name] = path
     if len(found) == 1:
         raise Misuse("no backend is named; start the audit with: nox -s audit")
-    return found
+    return {name: found[name] for name in ("oracle", *BACKENDS) if name in found}

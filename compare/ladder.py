@@ -27,6 +27,7 @@ from scipy import stats
 from compare.load import RunFolder, Runs
 from compare.tables import COLUMNS
 from paper.cost import column_parameters, parameters
+from protocol.backends import BACKENDS
 from protocol.experiment.cases import ACCURACY_MARGIN, find_case, what
 from protocol.oracle.quantities import FIGURES, LOWERED, READINGS, RESUMED, centred, is_asked
 from protocol.placement.grid import Grid
@@ -259,7 +260,8 @@ def _accuracies(runs: Runs) -> Iterator[Row]:
             key = (run.record.backend, run.record.precision)
             first.setdefault(key, run)
             found.setdefault(key, {}).setdefault(run.record.seed, []).append(_error(run))
-    pairs = [(("gluon", "fp32"), ("deepspeed", "fp32")), (("deepspeed", "bf16"), ("deepspeed", "fp32"))]
+    pairs = list(combinations([(name, "fp32") for name in BACKENDS], 2))
+    pairs += [((name, low), (name, "fp32")) for name, backend in BACKENDS.items() for low in backend.lowered]
     for left, right in pairs:
         if min(len(found.get(left, ())), len(found.get(right, ()))) < 2:
             continue

@@ -1,52 +1,32 @@
 """What the audit runs: the jobs of a profile, in order, each a command line of one backend."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS, DEEPSPEED, GLUON, Backend
 from protocol.experiment.cases import find_case, what
 from protocol.oracle.quantities import RESUMED, TAKEN
 from protocol.runs.record import Record
 from protocol.runs.request import default_folder
 
-# The backends' seeds differ: twins of one seed are a matter of parity, not of replication.
-SEEDS = {"gluon": (1, 2, 3), "deepspeed": (11, 12, 13)}
-ACCURACY_SEEDS = {"gluon": range(1, 25), "deepspeed": range(101, 125)}
-LOWERED_SEEDS = {"deepspeed": range(201, 225)}  # of bf16, which the other backend has not
-# The placements that the audit tries, the first of them on one device; the ladder tries them all, and a product.
-TWINS: dict[str, tuple[str, ...]] = {"gluon": ("single", "columns"), "deepspeed": ("single", "stages")}
-# Those that are timed: of claims about the paper's two GPUs, the columns of both backends speak.
-BENCHED = {**TWINS, "deepspeed": (*TWINS["deepspeed"], "columns")}
-NAMED: dict[str, tuple[str, ...]] = {
-    "gluon": ("single", "columns", "stages", "replicas"),
-    "deepspeed": ("single", "stages", "columns", "replicas"),
-}
-PRODUCTS = ("columns=2,stages=2", "columns=2,replicas=2", "stages=2,replicas=2")
-EVERY = {**NAMED, "deepspeed": (*NAMED["deepspeed"], *PRODUCTS)}
-# What the audit tries at small size: every placement and every preset, though not each with each.
-COVERED: dict[str, dict[str, tuple[str, ...]]] = {
-    "paper": {"gluon": ("single", "columns"), "deepspeed": ("single", "columns", "stages")},
-    "chm-145": {"gluon": ("columns", "stages"), "deepspeed": ("columns", "replicas")},
-    # Its norm spans the columns, which no placement of columns can carry out.
-    "caffe": {"gluon": ("replicas",), "deepspeed": ("stages",)},
-    "notes": {"gluon": ("single",), "deepspeed": ("columns=2,stages=2",)},
-}
 # Runs that are stopped after so many of the ladder's five steps and go on elsewhere: the rate falls at the fourth, and
 # each step ends an epoch.
 STOPPED_AFTER = 2
 Place = tuple[str, str]  # a backend and a placement
 MOVES: tuple[tuple[Place, Place], ...] = (
-    (("gluon", "columns"), ("deepspeed", "stages")),
-    (("deepspeed", "columns"), ("gluon", "single")),
+    ((GLUON.name, "columns"), (DEEPSPEED.name, "stages")),
+    ((DEEPSPEED.name, "columns"), (GLUON.name, "single")),
 )
 MORE_MOVES: tuple[tuple[Place, Place], ...] = (
-    (("gluon", "stages"), ("gluon", "columns")),
-    (("deepspeed", "single"), ("deepspeed", "columns=2,replicas=2")),
-    (("gluon", "replicas"), ("deepspeed", "columns")),
-    (("deepspeed", "stages"), ("gluon", "replicas")),
-    (("gluon", "single"), ("deepspeed", "replicas")),
+    ((GLUON.name, "stages"), (GLUON.name, "columns")),
+    ((DEEPSPEED.name, "single"), (DEEPSPEED.name, "columns=2,replicas=2")),
+    ((GLUON.name, "replicas"), (DEEPSPEED.name, "columns")),
+    ((DEEPSPEED.name, "stages"), (GLUON.name, "replicas")),
+    ((GLUON.name, "single"), (DEEPSPEED.name, "replicas")),
 )
 
 
@@ -129,7 +109,9 @@ class Job:
 
     @property
     def arguments(self) -> list[str]:
-        named = [self.verb, "--case", self.case, "--placement", self.placement, "--seed", str(self.seed)]
+        named = [self.verb, "--case", self.case, "--seed", str(self.seed)]
+        if self.backend != "oracle":
+            named += ["--placement", self.placement]
         if self.variant:
             named += ["--variant", self.variant]
         if self.preset:
@@ -147,19 +129,22 @@ class Job:
         return " ".join(filter(None, words))
 
 
+Places = Callable[[Backend], tuple[str, ...]]  # which placements of a backend
+
+
 def _parity(
     oracle: Job,
     backends: tuple[str, ...],
     seconds: int,
     readings: str = "",
-    placements: dict[str, tuple[str, ...]] = TWINS,
+    placements: Places = attrgetter("compared_placements"),
 ) -> list[Job]:
     """The oracle, and each backend's placements after it; ``readings``: not all of them."""
     chosen = ("--readings", readings) if readings else ()
     label = f"-{readings.replace(',', '-')}" if readings else ""
     jobs = [oracle]
     for backend in backends:
-        for placement in placements[backend]:
+        for placement in placements(BACKENDS[backend]):
             network = find_case(oracle.case, variant=oracle.variant, preset_name=oracle.preset).network()
             if "columns" in placement and (network.columns == 1 or network.norm_spans_columns):
                 continue
@@ -202,37 +187,50 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
     jobs += _parity(Job("oracle", "oracle", "parity", 130, extra=imposed), backends, 18, "imposed")
     # The long ones first, so that at the end none is left alone.
     for backend in backends:
-        jobs.append(Job(backend, "train", "photos", 155, TWINS[backend][1]))
+        jobs.append(Job(backend, "train", "photos", 155, BACKENDS[backend].split))
     for variant in ("merged", "half"):
         oracle = Job("oracle", "oracle", "parity", 40, variant=variant, extra=(*one_step, *imposed))
         jobs += _parity(oracle, backends, 13, "imposed")
-    for preset, placements in COVERED.items():
+    for preset in PRESETS:
         oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
-        jobs += _parity(oracle, backends, 12, placements=placements)
+        jobs += _parity(oracle, backends, 12, placements=_compared_in(preset))
         if preset == "paper":
             jobs += _moves(oracle, backends, MOVES)
     jobs += _trajectories(backends)
-    for backend in backends:
-        for placement in BENCHED[backend]:
-            # MXNet's columns take turns on a processor, so that each of the two has both of two cores.
-            cores = {"OMP_NUM_THREADS": "2"} if (backend, placement) == ("gluon", "columns") else {}
-            jobs.append(Job(backend, "bench", "full", 25, placement, extra=bench, environment=cores))
-        jobs.append(Job(backend, "bench", "full", 25, variant="merged", extra=bench))
+    for name in backends:
+        own = BACKENDS[name]
+        # Of claims about the paper's two GPUs, the columns of both backends speak.
+        for placement in dict.fromkeys((*own.compared_placements, "columns")):
+            cores = {"OMP_NUM_THREADS": "2"} if own.takes_turns and placement == "columns" else {}
+            jobs.append(Job(name, "bench", "full", 25, placement, extra=bench, environment=cores))
+        jobs.append(Job(name, "bench", "full", 25, variant="merged", extra=bench))
         # One core stands for one GPU: the half net on one, beside the two columns or stages on one each.
         one_core = {"OMP_NUM_THREADS": "1"}
-        jobs.append(Job(backend, "bench", "full", 25, variant="half", extra=bench, environment=one_core))
-    if "deepspeed" in backends:
-        # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
-        large = ("--batch", "128", "--steps", "3")
-        jobs.append(Job("deepspeed", "bench", "full", 40, "stages", extra=large, label="-batch128"))
+        jobs.append(Job(name, "bench", "full", 25, variant="half", extra=bench, environment=one_core))
+    for name in backends:
+        if not BACKENDS[name].takes_turns:
+            # How even the cut is shows at the paper's batch, where the weights are touched less often for each image.
+            large = ("--batch", "128", "--steps", "3")
+            jobs.append(Job(name, "bench", "full", 40, "stages", extra=large, label="-batch128"))
     return jobs
+
+
+def _compared_in(preset: str) -> Places:
+    """Every placement and every preset are tried in the audit, though not each with each."""
+    return lambda backend: backend.compared[preset]
+
+
+def _everywhere(backend: Backend) -> tuple[str, ...]:
+    return (*backend.placements, *backend.products)
 
 
 def _trajectories(backends: tuple[str, ...]) -> list[Job]:
     """The losses of fifty steps, and the bounds that float32 runs should keep to."""
     jobs = [Job("oracle", "envelope", "trajectory", 35)]
     for backend in backends:
-        jobs += [Job(backend, "train", "trajectory", 12, placement) for placement in TWINS[backend]]
+        jobs += [
+            Job(backend, "train", "trajectory", 12, placement) for placement in BACKENDS[backend].compared_placements
+        ]
     return jobs
 
 
@@ -240,7 +238,7 @@ def standard(backends: tuple[str, ...]) -> list[Job]:
     """The quick profile, and the claims that train: a few seeds of the baseline and of some changes to it."""
     jobs = quick(backends)
     for backend in backends:
-        for seed in SEEDS[backend]:
+        for seed in BACKENDS[backend].seeds:
             jobs += [
                 Job(backend, "train", "photos", 70, variant=variant, seed=seed) for variant in (None, "merged", "half")
             ]
@@ -262,8 +260,9 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
     for preset in ("chm-145", "caffe", "notes"):
         oracle = Job("oracle", "oracle", "parity", 60, preset=preset, extra=("--epochs", "1"))
         jobs += _parity(oracle, backends, 23, "imposed,free")
+    wide: dict[str, Places] = {"paper": _everywhere, "chm-145": attrgetter("placements")}
     for preset in PRESETS:
-        tried = {"paper": EVERY, "chm-145": NAMED}.get(preset, TWINS)
+        tried = wide.get(preset, attrgetter("compared_placements"))
         oracle = Job("oracle", "oracle", "ladder", 10, preset=None if preset == "paper" else preset)
         jobs += _parity(oracle, backends, 12, placements=tried)
         if preset == "paper":
@@ -275,9 +274,9 @@ def accuracy(backends: tuple[str, ...]) -> list[Job]:
     """The ladder's last rung: final accuracy over seeds, of which few show little."""
     jobs = []
     for backend in backends:
-        for seed in ACCURACY_SEEDS[backend]:
+        for seed in BACKENDS[backend].accuracy_seeds:
             jobs.append(Job(backend, "train", "accuracy", 15, seed=seed))
-        for seed in LOWERED_SEEDS.get(backend, ()):
+        for seed in BACKENDS[backend].lowered_seeds:
             lowered = ("--precision", "bf16")
             jobs.append(Job(backend, "train", "accuracy", 15, seed=seed, extra=lowered, label="-bf16"))
     return jobs

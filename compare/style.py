@@ -2,7 +2,10 @@
 
 import matplotlib as mpl
 
+from protocol.backends import BACKENDS
+
 mpl.use("Agg")
 
-PALETTE = {"gluon": "#0b6e99", "deepspeed": "#c8553d", "paper": "#555555"}
+PALETTE = {backend.name: backend.colour for backend in BACKENDS.values()} | {"paper": "#555555"}
+LIMIT = "#c8553d"  # what may not be crossed
 DPI = 144

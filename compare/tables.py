@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from protocol.backends import BACKENDS
 from protocol.base.tables import write_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     name: tuple(columns.split())
     for name, columns in {
-        "verdicts": "claim section statement paper record_2012 gluon deepspeed unit interval_low interval_high seeds "
-        "verdict evidence test_further reason caveat primary",
+        "verdicts": f"claim section statement paper record_2012 {' '.join(BACKENDS)} unit interval_low interval_high "
+        "seeds verdict evidence test_further reason caveat primary",
         "parity": "rung quantity left right preset precision difference tolerance agrees where reading case variant "
         "evidence",
         "accuracy": "case variant preset backend placement seed epoch train_error top1_error top5_error views "

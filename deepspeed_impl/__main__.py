@@ -5,15 +5,16 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
 
-from protocol.command import BACKEND_VERBS, add_lint, application, run
+from protocol.backends import DEEPSPEED
+from protocol.command import add_backend_verbs, add_lint, application, run
 from protocol.experiment.experiment import open_experiment
 from protocol.lint.record import LintRequest
-from protocol.runs.request import Request
+from protocol.runs.request import PlacedRequest
 from protocol.runs.run import check_folders
 
 
-def handler(verb: str) -> Callable[[Request], None]:
-    def handle(request: Request) -> None:
+def handler(verb: str) -> Callable[[PlacedRequest], None]:
+    def handle(request: PlacedRequest) -> None:
         from deepspeed_impl import launch
         from deepspeed_impl.session import check_request
 
@@ -22,13 +23,13 @@ def handler(verb: str) -> Callable[[Request], None]:
             with nullcontext() if launch.by_user() else launch.accountable():
                 if launch.by_user():
                     experiment = open_experiment(request.case, request.data, request.seed)
-                    if not check_folders(verb, request, experiment):
+                    if not check_folders(request, experiment):
                         launch.leave()
                 getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
                 launch.leave()
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)
-        if check_folders(verb, request, open_experiment(request.case, request.data, request.seed)):
+        if check_folders(request, open_experiment(request.case, request.data, request.seed)):
             launch.launch(verb, request, sys.argv[2:])
 
     return handle
@@ -40,6 +41,7 @@ def lint(request: LintRequest) -> None:
 
 
 if __name__ == "__main__":
-    app = application("deepspeed", {verb: (text, handler(verb)) for verb, text in BACKEND_VERBS.items()})
-    add_lint(app, "deepspeed", lint)
+    app = application(DEEPSPEED.name)
+    add_backend_verbs(app, DEEPSPEED.name, handler)
+    add_lint(app, DEEPSPEED.name, lint)
     run(app)

@@ -16,13 +16,13 @@ from deepspeed_impl import feed, measure
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.stopwatch import layer_seconds
 from deepspeed_impl.train import train_step
-from protocol.runs.request import Request
+from protocol.runs.request import BenchRequest
 from protocol.runs.run import Run, bench_length, claimed
 
 WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
-def bench(request: Request) -> None:
+def bench(request: BenchRequest) -> None:
     """Train for a few steps; write ``memory.csv``, ``timings.csv``, ``timeline.csv``, if asked for ``layers.csv``."""
     session = open_session(request, "bench")
     run = Run(request.out, session.record)
@@ -44,7 +44,7 @@ def _layers(session: Session) -> dict[str, float]:
 Rows = list[dict[str, Any]]
 
 
-def _measure(session: Session, request: Request) -> tuple[Rows, Rows, Rows]:
+def _measure(session: Session, request: BenchRequest) -> tuple[Rows, Rows, Rows]:
     """Memory, timings and timeline of all ranks, on every rank."""
     experiment, engine = session.experiment, session.engine
     device = session.device

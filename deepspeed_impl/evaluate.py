@@ -8,7 +8,7 @@ from deepspeed_impl import feed
 from deepspeed_impl.session import Session, open_session
 from protocol.base.log import log
 from protocol.runs import evaluation
-from protocol.runs.request import Request
+from protocol.runs.request import EvaluateRequest
 from protocol.runs.run import saved_weights
 
 
@@ -42,7 +42,7 @@ def probabilities(session: Session, *, ten: bool) -> np.ndarray:
     return evaluation.predict_all(experiment, predictor(session), experiment.case.batch, ten=ten)
 
 
-def evaluate(request: Request) -> None:
+def evaluate(request: EvaluateRequest) -> None:
     """Print the errors of a finished run's weights, with one view and with ten."""
     session = open_session(request, "train")
     session.stage.load(saved_weights(request.out, session.experiment.network))

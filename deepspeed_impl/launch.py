@@ -36,7 +36,7 @@ from protocol.base.allocation import KEEP_FREED_MEMORY
 from protocol.base.errors import Diverged, Failed, Misuse
 from protocol.base.log import log
 from protocol.base.sealed import one_line
-from protocol.runs.request import Request
+from protocol.runs.request import PlacedRequest
 from protocol.runs.run import note_end
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
@@ -88,7 +88,7 @@ def local_number(number: int) -> int:
     return int(os.environ["LOCAL_RANK"]) if os.environ.get("CROSS_SIZE", "1") != "1" else number
 
 
-def launch(verb: str, request: Request, arguments: list[str]) -> None:
+def launch(verb: str, request: PlacedRequest, arguments: list[str]) -> None:
     """Run ``verb`` on as many ranks as the request has devices and wait for them.
 
     Raises:

@@ -23,13 +23,12 @@ from protocol.base.tensors import read_tensors
 from protocol.oracle.network import Arrays
 from protocol.oracle.quantities import READINGS, RELU_AT, Reading
 from protocol.runs import evaluation, state
-from protocol.runs.request import Request
-from protocol.runs.run import Run, claimed, oracle_of
+from protocol.runs.request import ParityRequest
+from protocol.runs.run import Run, claimed
 
 
-def parity(request: Request) -> None:
+def parity(request: ParityRequest) -> None:
     """Take every reading, and write the distances of its quantities into the run's folder."""
-    oracle = oracle_of(request, verify=False)  # the command line has
     readings = [READINGS[name] for name in request.readings]
     if any(reading.precision == "fp64" for reading in readings):
         sum_in_parts()
@@ -43,10 +42,10 @@ def parity(request: Request) -> None:
         with claimed(request.out) if keeps_record else nullcontext():
             with run.recorded() if keeps_record else nullcontext():
                 if reading.imposed:
-                    impose(session.stage, read_tensors(oracle / "choices.safetensors"))
+                    impose(session.stage, read_tensors(request.oracle / "choices.safetensors"))
                 seen = _gathered(session, run, observe(session, reading))
                 if keeps_record:
-                    run.log_reading(reading, seen, oracle, session.experiment)
+                    run.log_reading(reading, seen, request.oracle, session.experiment)
     if keeps_record:
         run.finish_parity()
 

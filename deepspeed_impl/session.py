@@ -24,9 +24,9 @@ from paper.architecture import Layer
 from protocol.base.errors import Misuse
 from protocol.base.provenance import surroundings
 from protocol.experiment.experiment import Experiment, open_experiment
-from protocol.placement.cuts import cut_evenly, micro_batch
+from protocol.placement.cuts import cut_evenly
 from protocol.runs.record import Record
-from protocol.runs.request import Request
+from protocol.runs.request import PlacedRequest
 from protocol.runs.run import check_out
 
 PACKAGES = ("deepspeed", "torch", "numpy")
@@ -69,7 +69,7 @@ class Session:
         return self.record.devices[dist.get_rank()]
 
 
-def check_request(request: Request) -> Request:
+def check_request(request: PlacedRequest) -> PlacedRequest:
     """Check what depends on this backend, and complete the devices.
 
     Raises:
@@ -78,19 +78,13 @@ def check_request(request: Request) -> Request:
     devices = request.devices or tuple(placement.default_devices(request.grid))
     placement.check_devices(request.grid, list(devices))
     placement.check_network(request.case.network(), request.grid)
-    batch, replicas = request.case.batch, request.grid.replicas
-    if batch % replicas:
-        raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
     if request.precision == "tf32" and devices[0].startswith("cpu"):
         raise Misuse("tf32 is a GPU's arithmetic, and this run is on the processor, which has fp32, fp64 and bf16")
-    if request.micro_batch and batch // replicas % request.micro_batch:
-        whole = f"the batch of {batch}" if replicas == 1 else f"a replica's {batch // replicas} images"
-        raise Misuse(f"--micro-batch {request.micro_batch} does not divide {whole}")
     return replace(request, devices=devices)
 
 
 def open_session(
-    request: Request, kind: Literal["train", "parity", "bench"], make: MakeModule = make_module
+    request: PlacedRequest, kind: Literal["train", "parity", "bench"], make: MakeModule = make_module
 ) -> Session:
     """Build this rank's part of the network a request asks for, with the weights of step 0."""
     request = check_request(request)
@@ -111,10 +105,10 @@ def open_session(
         )
     topology = PipeModelDataParallelTopology(num_pp=grid.stages, num_mp=grid.columns, num_dp=grid.replicas)
     columns, replicas = Group.along(topology, "model"), Group.along(topology, "data")
-    batch, own = request.case.batch, request.case.batch // grid.replicas
-    size = request.micro_batch or micro_batch(grid.stages, own)
+    batch, size = request.case.batch, request.micro_batch
     lowered = torch.bfloat16 if request.precision == "bf16" else None
-    micro = Slice(request.seed, size, own // size, replicas.index * own, Share(columns), lowered)
+    count = request.micro_batches
+    micro = Slice(request.seed, size, count, replicas.index * size * count, Share(columns), lowered)
     stages = (experiment.network.layers,)
     if grid.stages > 1:
         # Where they are cut changes no bit, so it is measured.

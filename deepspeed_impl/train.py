@@ -16,7 +16,7 @@ from deepspeed_impl.evaluate import probabilities
 from deepspeed_impl.session import Session, open_session
 from protocol.base.tensors import save_tensors
 from protocol.runs import evaluation, state
-from protocol.runs.request import Request
+from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
 
@@ -45,7 +45,7 @@ def load_state(session: Session, folder: Path, step: int) -> None:
     session.stage.count_from(step)
 
 
-def train(request: Request) -> None:
+def train(request: TrainRequest) -> None:
     """Train to the end, or to ``request.steps``, whichever comes first."""
     session = open_session(request, "train")
     experiment = session.experiment

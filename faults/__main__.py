@@ -1,6 +1,6 @@
 """What befalls files and processes, and that nothing of it passes unseen.
 
-python -m faults --gluon PYTHON --deepspeed PYTHON
+python -m faults --interpreter gluon=PYTHON --interpreter deepspeed=PYTHON
 
 Writes ``results/faults/faults.csv``: damaged inputs to every reader, simulated losses of power, kills. Status 1 when a
 result was wrong, a traceback came for a sentence, or something hung.
@@ -14,10 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
+from compare.conductor import INTERPRETER_HELP, interpreters_of
 from compare.tables import COLUMNS, write
 from faults.power_loss import lose_power
 from faults.readers import attack
 from faults.subjects import subjects
+from protocol.backends import BACKENDS
 from protocol.base.log import log
 from protocol.command import run
 
@@ -27,10 +29,10 @@ BROKEN = ("wrong", "traceback", "hang")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def kill(backend: str, interpreter: Path, count: int, folder: Path) -> dict[str, Any]:
+def kill(backend: str, interpreter: str, count: int, folder: Path) -> dict[str, Any]:
     """A row of ``faults.csv``: runs of a backend killed at least ``count`` times."""
     folder.mkdir()
-    command = [str(interpreter), "-m", "faults.kills", backend, str(count), str(folder)]
+    command = [interpreter, "-m", "faults.kills", backend, str(count), str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     hits = int(done.stdout or count)
     row = {"what": f"runs of {backend}", "fault": "kill -9", "tried": hits}
@@ -39,22 +41,21 @@ def kill(backend: str, interpreter: Path, count: int, folder: Path) -> dict[str,
 
 @app.command()
 def main(
-    gluon: Annotated[Path, typer.Option(help="The Gluon environment's interpreter.")],
-    deepspeed: Annotated[Path, typer.Option(help="The DeepSpeed environment's interpreter.")],
+    interpreter: Annotated[list[str], typer.Option(help=INTERPRETER_HELP, metavar="BACKEND=PYTHON")],
     inputs: Annotated[int, typer.Option(help="Damaged inputs to each reader.")] = 10_000,
     kills: Annotated[int, typer.Option(help="Kills of each backend's runs.")] = 100,
 ) -> None:
     """Damage what is read, cut the power, kill what runs: each is refused, or ends as if nothing had been."""
-    rows: list[dict[str, Any]] = []
+    interpreters, rows = interpreters_of(interpreter), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as scratch:
         for subject in subjects(Path(scratch) / "readers"):
             rows += attack(subject, inputs)
             log(f"{subject.name}: {inputs} inputs")
         rows.append(lose_power(Path(scratch) / "power"))
         log(f"power lost {rows[-1]['tried']} times")
-        for backend, interpreter in (("gluon", gluon), ("deepspeed", deepspeed)):
-            if kills:
-                rows.append(kill(backend, interpreter, kills, Path(scratch) / backend))
+        for backend in BACKENDS:
+            if kills and backend in interpreters:
+                rows.append(kill(backend, interpreters[backend], kills, Path(scratch) / backend))
                 log(f"{backend}: {rows[-1]['tried']} kills")
     write(FAULTS, "faults", [dict.fromkeys(COLUMNS["faults"], "") | row for row in rows])
     broken = [row for row in rows if any(row.get(outcome) for outcome in BROKEN)]

@@ -9,13 +9,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from protocol.backends import BACKENDS
 from tests.conftest import TEST, TRAINING, learnable_images, write
 
 
 def main(backend: str, count: int, folder: Path) -> None:
     data = folder / "data"
     write(data / "photos-small", learnable_images(TRAINING, 1), learnable_images(TEST, 2))
-    tests, hits, seed = import_module(f"tests.{backend}_impl.test_resume").TestResume(), 0, 0
+    tests, hits, seed = import_module(f"tests.{BACKENDS[backend].module}.test_resume").TestResume(), 0, 0
     while hits < count:
         seed += 1
         hits += tests.kill_again_and_again(data, folder, seed)[0]

@@ -13,13 +13,13 @@ from gluon_impl.session import Session, open_session
 from gluon_impl.stopwatch import layer_seconds
 from gluon_impl.train import train_step
 from protocol.experiment.experiment import AHEAD
-from protocol.runs.request import Request
+from protocol.runs.request import BenchRequest
 from protocol.runs.run import Run, bench_length, claimed
 
 WARM_UP = 3  # steps: memory is taken from the system in the first few
 
 
-def bench(request: Request) -> None:
+def bench(request: BenchRequest) -> None:
     """Train for a few steps; write ``memory.csv``, ``timings.csv``, and ``layers.csv`` if it is asked for."""
     measure.start()
     session = open_session(request, "bench")

@@ -8,7 +8,7 @@ from gluon_impl.session import open_session
 from protocol.base.log import log
 from protocol.experiment.experiment import Experiment
 from protocol.runs import evaluation
-from protocol.runs.request import Request
+from protocol.runs.request import EvaluateRequest
 from protocol.runs.run import saved_weights
 
 
@@ -26,7 +26,7 @@ def probabilities(experiment: Experiment, network: AlexNet, *, ten: bool) -> np.
     return evaluation.predict_all(experiment, predictor(network), experiment.case.batch, ten=ten)
 
 
-def evaluate(request: Request) -> None:
+def evaluate(request: EvaluateRequest) -> None:
     """Print the errors of a finished run's weights, with one view and with ten."""
     session = open_session(request, "train")
     session.network.load(saved_weights(request.out, session.experiment.network))

@@ -16,32 +16,30 @@ from gluon_impl import feed, train
 from gluon_impl.evaluate import predictor, probabilities
 from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, Share, make_block
-from gluon_impl.placement import part_size
 from gluon_impl.session import Session, open_session
 from paper.architecture import Activation
 from protocol.base.tensors import read_tensors
 from protocol.oracle.network import Arrays
 from protocol.oracle.quantities import READINGS, RELU_AT, Reading
 from protocol.runs import evaluation
-from protocol.runs.request import Request
-from protocol.runs.run import Run, claimed, oracle_of
+from protocol.runs.request import ParityRequest
+from protocol.runs.run import Run, claimed
 
 
-def parity(request: Request) -> None:
+def parity(request: ParityRequest) -> None:
     """Take every reading, and write the distances of its quantities into the run's folder."""
-    oracle = oracle_of(request, verify=False)  # the command line has
     with claimed(request.out):
         run = None
         for reading in (READINGS[name] for name in request.readings):
-            imposition = Imposition(part_size(request))
+            imposition = Imposition(request.micro_batch)
             make = imposition.make if reading.imposed else make_block
             session = open_session(replace(request, precision=reading.precision), "parity", make)
             run = run or Run(request.out, session.record)
             run.record.result |= {"readings": list(request.readings), "relu_gradients": relu_gradients()}
             with run.recorded():
                 if reading.imposed:
-                    imposition.choices = read_tensors(oracle / "choices.safetensors")
-                run.log_reading(reading, observe(session, reading, imposition), oracle, session.experiment)
+                    imposition.choices = read_tensors(request.oracle / "choices.safetensors")
+                run.log_reading(reading, observe(session, reading, imposition), request.oracle, session.experiment)
         run.finish_parity()
 
 

@@ -6,12 +6,9 @@ from gluon_impl.network import Share, Shares, columns_on
 from gluon_impl.stopwatch import layer_seconds
 from paper.architecture import Network
 from protocol.base.errors import Misuse
-from protocol.placement.cuts import MOST_MICRO_BATCHES, cut_evenly
+from protocol.placement.cuts import cut_evenly
 from protocol.placement.devices import parse
 from protocol.placement.grid import Grid
-from protocol.runs.request import Request
-
-SMALLEST_MICRO_BATCH = 4
 
 
 def default_devices(grid: Grid) -> list[str]:
@@ -54,36 +51,3 @@ def shares(
         stages = zip(contexts, cut_evenly(table.layers, list(seconds.values()), grid.stages), strict=True)
         return {layer.name: [Share(0, 1, context, dtype)] for context, layers in stages for layer in layers}
     return columns_on(table, contexts, dtype)
-
-
-def micro_batches(request: Request) -> int:
-    """Into how many micro-batches each replica's images are cut.
-
-    Of stages' micro-batches, eight wait little for each other on GPUs, and more would touch the weights more often.
-
-    Raises:
-        Misuse: the batch cannot be cut so.
-    """
-    batch, size = request.case.batch, request.micro_batch
-    if request.grid.stages == 1:
-        if size:
-            raise Misuse(f"placement {request.placement} takes a batch whole: leave out --micro-batch")
-        return 1
-    if size and batch % size:
-        raise Misuse(f"--micro-batch {size} does not divide the batch of {batch}")
-    if size:
-        return batch // size
-    fitting = [n for n in range(1, MOST_MICRO_BATCHES + 1) if batch % n == 0 and batch // n >= SMALLEST_MICRO_BATCH]
-    return max(fitting, default=1)
-
-
-def part_size(request: Request) -> int:
-    """How many images go through the network at once.
-
-    Raises:
-        Misuse: the batch cannot be cut so.
-    """
-    batch, replicas = request.case.batch, request.grid.replicas
-    if batch % replicas:
-        raise Misuse(f"{replicas} replicas cannot share a batch of {batch}")
-    return batch // (replicas * micro_batches(request))

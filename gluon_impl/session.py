@@ -13,9 +13,8 @@ from gluon_impl.optimizer import Optimizer
 from protocol.base.errors import Misuse
 from protocol.base.provenance import surroundings
 from protocol.experiment.experiment import Experiment, open_experiment
-from protocol.oracle.quantities import LOWERED
 from protocol.runs.record import Record
-from protocol.runs.request import Request
+from protocol.runs.request import PlacedRequest
 
 PACKAGES = ("mxnet", "numpy")
 
@@ -28,17 +27,17 @@ class Session:
     record: Record
 
 
-def open_session(request: Request, kind: Literal["train", "parity", "bench"], make: MakeBlock = make_block) -> Session:
+def open_session(
+    request: PlacedRequest, kind: Literal["train", "parity", "bench"], make: MakeBlock = make_block
+) -> Session:
     """Build the network a request asks for, with the weights of step 0.
 
     Raises:
         Misuse: the placement does not suit the devices, the network or this backend.
     """
-    if request.precision in LOWERED:
-        raise Misuse(f"the gluon backend computes in fp32 and fp64; the deepspeed backend has {request.precision}")
     devices = list(request.devices) or placement.default_devices(request.grid)
     contexts = placement.contexts(request.grid, devices)
-    size, count = placement.part_size(request), placement.micro_batches(request)
+    size, count = request.micro_batch, request.micro_batches
     experiment = open_experiment(request.case, request.data, request.seed)
     try:
         shares = placement.shares(request.grid, experiment.network, contexts, request.dtype, size, count)

@@ -19,7 +19,7 @@ from gluon_impl.optimizer import Optimizer
 from gluon_impl.session import Session, open_session
 from protocol.base.tensors import save_tensors
 from protocol.runs import evaluation, state
-from protocol.runs.request import Request
+from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
 cross_entropy = CrossEntropy()
@@ -71,7 +71,7 @@ def load_state(session: Session, folder: Path) -> None:
     session.optimizer.load(tensors)
 
 
-def train(request: Request) -> None:
+def train(request: TrainRequest) -> None:
     """Train to the end, or to ``request.steps``, whichever comes first."""
     session = open_session(request, "train")
     experiment = session.experiment

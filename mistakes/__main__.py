@@ -1,6 +1,6 @@
 """How much the ladder sees: plant every mistake in both backends, and none with twenty seeds.
 
-python -m mistakes --gluon PYTHON --deepspeed PYTHON
+python -m mistakes --interpreter gluon=PYTHON --interpreter deepspeed=PYTHON
 
 Writes ``results/power/power.csv``: whether each was found, on which rung, and what was named; and ``sensitivity.csv``:
 how small a mistake is found. Status 1 when one was not found, was named wrongly, or something was found where nothing
@@ -14,24 +14,24 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from compare.audit.power import SMALL
+from compare.conductor import INTERPRETER_HELP, interpreters_of
 from compare.tables import write
 from mistakes.catalogue import CRASH_NOTE, DIALS, MISTAKES
 from mistakes.sensitivity import LARGER, PLAIN, SMALLER, sensitivity
 from mistakes.trial import POWER, STORES, Trial
 from protocol.__main__ import photos
+from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.log import log
 from protocol.command import run
 from tests.support.commands import rank_environment
 
 SEEDS = 20
-BACKENDS = ("gluon", "deepspeed")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,7 +53,7 @@ def consult_oracles(trials: Iterable[Trial]) -> None:
         list(pool.map(consult, wanted.values()))
 
 
-def carry_out(backend: str, interpreter: Path, trials: Iterable[Trial]) -> None:
+def carry_out(backend: str, interpreter: str, trials: Iterable[Trial]) -> None:
     """Carry out the trials of one backend, each group of them in processes of its own."""
     groups: dict[tuple[int, bool], list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -62,8 +62,8 @@ def carry_out(backend: str, interpreter: Path, trials: Iterable[Trial]) -> None:
     for number, ((devices, compiled), own) in enumerate(groups.items()):
         plan = POWER / f"{backend}-{devices}{'-compiled' if compiled else ''}.json"
         plan.write_text(json.dumps([trial.planned() for trial in own], indent=1))
-        command = [str(interpreter), "-m", "mistakes.climb", backend, str(plan)]
-        ranks = devices if backend == "deepspeed" else 1
+        command = [interpreter, "-m", "mistakes.climb", backend, str(plan)]
+        ranks = devices if BACKENDS[backend].ranks else 1
         # With the norm as composed operators nothing is compiled anew for each mistake in it.
         told = {**os.environ, "OMP_NUM_THREADS": "1"} | ({} if compiled else {"CXX": "none"})
         with plan.with_suffix(".log").open("w") as output:
@@ -77,19 +77,18 @@ def carry_out(backend: str, interpreter: Path, trials: Iterable[Trial]) -> None:
                 raise Misuse(f"the {backend} backend could not be tried; see {output.name}")
 
 
-def try_all(interpreters: dict[str, Path], trials: list[Trial]) -> None:
-    """Carry out the trials, both backends at the same time."""
+def try_all(interpreters: dict[str, str], trials: list[Trial]) -> None:
+    """Carry out the trials, the backends at the same time."""
     for trial in trials:
         (trial.out / CRASH_NOTE).unlink(missing_ok=True)
     consult_oracles(trials)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda backend: carry_out(backend, interpreters[backend], trials), interpreters))
+        list(pool.map(lambda backend: carry_out(backend, interpreters[backend], trials), BACKENDS))
 
 
 @app.command()
 def main(
-    gluon: Annotated[Path, typer.Option(help="The Gluon environment's interpreter.")],
-    deepspeed: Annotated[Path, typer.Option(help="The DeepSpeed environment's interpreter.")],
+    interpreter: Annotated[list[str], typer.Option(help=INTERPRETER_HELP, metavar="BACKEND=PYTHON")],
     only: Annotated[str, typer.Option(help="Plant just the mistakes whose name holds this.")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds to try with nothing planted.")] = SEEDS,
     small: Annotated[bool, typer.Option(help="Turn the dials too, down to where they are just found.")] = True,
@@ -97,7 +96,7 @@ def main(
     """Plant every mistake in both backends, and none with many seeds."""
     photos(STORES)
     POWER.mkdir(parents=True, exist_ok=True)
-    interpreters = {"gluon": gluon, "deepspeed": deepspeed}
+    interpreters = interpreters_of(interpreter)
     planted, dials = ([mistake for mistake in known.values() if only in mistake.name] for known in (MISTAKES, DIALS))
     trials = [Trial(backend, mistake) for backend in BACKENDS for mistake in planted]
     trials += [Trial(backend, None, seed) for backend in BACKENDS for seed in range(seeds)]

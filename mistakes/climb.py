@@ -14,26 +14,28 @@ from typing import Any
 import pytest
 
 from mistakes.catalogue import CRASH_NOTE
+from protocol.backends import BACKENDS
 from protocol.base.log import log
 from protocol.experiment.experiment import Experiment, open_experiment
-from protocol.runs.request import make_request
+from protocol.runs.request import make_parity, make_train
 
 STOPPED_AFTER = 2  # steps of a run that is to go on with a mistake
 
 
 def main(backend: str, plan: Path) -> None:
     planting = import_module(f"mistakes.{backend}")
-    parity = import_module(f"{backend}_impl.parity").parity
-    train = import_module(f"{backend}_impl.train").train
+    parity = import_module(f"{BACKENDS[backend].module}.parity").parity
+    train = import_module(f"{BACKENDS[backend].module}.train").train
     for run in json.loads(plan.read_text()):
         paths = {name: Path(run[name]) for name in ("data", "out")}
-        request = make_request(backend, run["case"], **run["settings"], **paths, oracle=Path(run["oracle"]))
+        make = make_train if run["resumes"] else make_parity
+        request = make(backend, run["case"], **run["settings"], **paths, oracle=Path(run["oracle"]))
         with pytest.MonkeyPatch.context() as patch:
             # Who makes a mistake takes its experiment for the right one.
             right = open_experiment(request.case, request.data, request.seed).plan_hash()
             patch.setattr(Experiment, "plan_hash", lambda self, known=right: known)
             if run["resumes"]:
-                train(make_request(backend, run["case"], **run["settings"], **paths, steps=STOPPED_AFTER))
+                train(make_train(backend, run["case"], **run["settings"], **paths, steps=STOPPED_AFTER))
             _plant(planting, run, patch)
             _try(train if run["resumes"] else parity, request, run)
 

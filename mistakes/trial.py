@@ -10,12 +10,12 @@ from compare.audit.power import ALONE, NOTHING, SMALL, WITH_ORACLE
 from compare.load import RunFolder, Runs
 from mistakes.catalogue import CRASH, CRASH_NOTE, Mistake
 from mistakes.shared import MICRO_BATCH
+from protocol.backends import BACKENDS
 from protocol.runs.record import read_record
 
 POWER = Path("results/power")
 RUNS = POWER / "runs"
 STORES = Path("results/stores")
-SPLIT = {"gluon": "columns", "deepspeed": "stages"}
 
 
 def slug(text: str) -> str:
@@ -42,8 +42,8 @@ class Trial:
     @property
     def placement(self) -> str:
         if self.mistake is None:
-            return SPLIT[self.backend] if self.seed % 2 else "single"
-        return self.mistake.placement or (SPLIT[self.backend] if self.mistake.split else "single")
+            return BACKENDS[self.backend].split if self.seed % 2 else "single"
+        return self.mistake.placement or (BACKENDS[self.backend].split if self.mistake.split else "single")
 
     @property
     def oracle(self) -> Path:
@@ -69,7 +69,7 @@ class Trial:
             settings["precision"] = "fp64"
         else:
             settings["readings"] = self._readings()
-        if self.backend == "deepspeed":
+        if BACKENDS[self.backend].cuts_always:
             settings["micro_batch"] = MICRO_BATCH
         return {
             "plant": "" if self.mistake is None or chosen.dial else chosen.plant or chosen.name,

@@ -9,31 +9,22 @@ import typer
 from protocol.base.allocation import keep_freed_memory
 from protocol.base.errors import Misuse
 from protocol.base.log import log
-from protocol.command import application, run
+from protocol.command import add_verb, application, run
 from protocol.datasets.store import open_store
 from protocol.experiment.augmentation import implementation
 from protocol.experiment.cases import find_case
 from protocol.experiment.experiment import images_per_second, open_experiment
-from protocol.runs.oracle import recorded, write, write_envelope
+from protocol.runs.oracle import envelope, oracle
+from protocol.runs.request import STORES, make_envelope, make_oracle
 
-app = application(
-    "oracle",
-    {
-        "oracle": (
-            "Carry out a parity case in float64, with the tolerances around it.",
-            lambda request: recorded(request, write),
-        ),
-        "envelope": (
-            "Bound the losses of a case's first steps.",
-            lambda request: recorded(request, write_envelope),
-        ),
-    },
-)
+app = application("oracle")
+add_verb(app, "oracle", "Carry out a parity case in float64, with the tolerances around it.", make_oracle, oracle)
+add_verb(app, "envelope", "Bound the losses of a case's first steps.", make_envelope, envelope)
 
 
 @app.command()
 def photos(
-    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = Path("results/stores"),
+    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = STORES,
 ) -> None:
     """Prepare the embedded photographs, in two sizes; what is there and whole is left alone."""
     # Only this command needs the libraries that ship the photographs.
@@ -51,7 +42,7 @@ def photos(
 
 @app.command()
 def feed(
-    data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),
+    data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
 ) -> None:
     """Measure how many augmented full-size images a second one thread makes from the store."""
     speed = images_per_second(open_experiment(find_case("full"), data, seed=0))
@@ -62,7 +53,7 @@ def feed(
 def imagenet(
     train: Annotated[Path, typer.Option(help="Folder of training JPEGs, one folder a class.")],
     validation: Annotated[Path, typer.Option(help="The same of validation JPEGs.")],
-    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = Path("results/stores"),
+    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = STORES,
 ) -> None:
     """Prepare ImageNet from folders of JPEGs, at 256 x 256."""
     from protocol.datasets.imagenet import prepare

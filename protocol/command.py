@@ -1,27 +1,29 @@
-"""The command line that both backends share: the same verbs, the same flags, the same errors."""
+"""The command line that both backends share: the same verbs, the same flags of each, the same errors."""
 
 import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from protocol.base.errors import Failed, Misuse
 from protocol.base.log import log
 from protocol.lint.record import LintRequest, make_lint_request
-from protocol.oracle.quantities import TAKEN
-from protocol.runs.request import Request, make_request
+from protocol.runs.request import make_bench, make_evaluate, make_parity, make_train
 
-Handler = Callable[[Request], None]
+Asked = TypeVar("Asked")
 INTERRUPTED = 130
-BACKEND_VERBS = {
-    "train": "Train a case, or go on with it.",
-    "evaluate": "Test a trained run's weights with one view and with ten.",
-    "parity": "Carry out the oracle's steps, reading by reading, and measure the distance from it.",
-    "bench": "Measure a training step's time and memory.",
+# By verb: what it does, and what makes its request.
+BACKEND_VERBS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "train": ("Train a case, or go on with it.", make_train),
+    "evaluate": ("Test a trained run's weights with one view and with ten.", make_evaluate),
+    "parity": ("Carry out the oracle's steps, reading by reading, and measure the distance from it.", make_parity),
+    "bench": ("Measure a training step's time and memory.", make_bench),
 }
 
 
@@ -81,22 +83,38 @@ def _stop(sentence: str, status: int = 2) -> None:
     sys.exit(status)
 
 
-def application(backend: str, verbs: dict[str, tuple[str, Handler]]) -> typer.Typer:
-    """A command line with ``verbs``: name -> (help, handler)."""
+def application(backend: str) -> typer.Typer:
+    """A command line that has no verb yet."""
     app = typer.Typer(
         help=f"AlexNet in the {backend} backend.",
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
     )
-    for name, (text, handler) in verbs.items():
-        app.command(name, help=text)(_command(backend, handler))
 
     @app.callback()
     def main() -> None:
         """Keep the verb in the command line even where there is but one."""
 
     return app
+
+
+def add_verb(
+    app: typer.Typer, name: str, text: str, make: Callable[..., Asked], handler: Callable[[Asked], None]
+) -> None:
+    """Add a verb whose flags are the parameters of ``make``, and which hands what that returns to ``handler``."""
+
+    def command(**told: Any) -> None:
+        handler(make(**told))
+
+    command.__signature__ = signature(make)  # type: ignore[attr-defined]
+    app.command(name, help=text)(command)
+
+
+def add_backend_verbs(app: typer.Typer, backend: str, handler_of: Callable[[str], Callable[[Any], None]]) -> None:
+    """Add the verbs that every backend has; ``handler_of``: by verb, what carries it out."""
+    for verb, (text, make) in BACKEND_VERBS.items():
+        add_verb(app, verb, text, partial(make, backend), handler_of(verb))
 
 
 def add_lint(app: typer.Typer, backend: str, handler: Callable[[LintRequest], None]) -> None:
@@ -111,51 +129,3 @@ def add_lint(app: typer.Typer, backend: str, handler: Callable[[LintRequest], No
         out: Annotated[Path | None, typer.Option(help="The record's folder.")] = None,
     ) -> None:
         handler(make_lint_request(backend, factory, edge, out))
-
-
-def _command(backend: str, handler: Handler) -> Callable[..., Any]:
-    def command(
-        case: Annotated[str, typer.Option(help="The experiment: photos, parity, full, ...")] = "photos",
-        variant: Annotated[str | None, typer.Option(help="Another architecture: merged, half, ...")] = None,
-        preset: Annotated[
-            str | None, typer.Option(help="Another reading of the recipe: chm-145, caffe, notes.")
-        ] = None,
-        placement: Annotated[str, typer.Option(help="How the network lies on devices.")] = "single",
-        devices: Annotated[str | None, typer.Option(help="cpu:0,cpu:1 or gpu:0,gpu:1, in order.")] = None,
-        data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = Path("results/stores"),
-        batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
-        micro_batch: Annotated[int | None, typer.Option(help="Images a pipeline stage takes at once.")] = None,
-        epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-        steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
-        seed: Annotated[int, typer.Option(help="Seed of weights, samples, augmentation and dropout.")] = 0,
-        precision: Annotated[str, typer.Option(help="fp32, fp64 or, on a GPU, tf32; or bf16.")] = "fp32",
-        resume: Annotated[bool, typer.Option(help="Go on from the last saved state.")] = True,
-        out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-        oracle: Annotated[Path | None, typer.Option(help="The oracle's folder, for parity.")] = None,
-        readings: Annotated[str, typer.Option(help="Which of parity's readings to take.")] = ",".join(TAKEN),
-        layers: Annotated[bool, typer.Option("--layers", help="Time each layer by itself too, in a bench.")] = False,
-    ) -> None:
-        handler(
-            make_request(
-                backend,
-                case,
-                variant=variant,
-                preset=preset,
-                placement=placement,
-                devices=devices,
-                data=data,
-                batch=batch,
-                micro_batch=micro_batch,
-                epochs=epochs,
-                steps=steps,
-                seed=seed,
-                precision=precision,
-                resume=resume,
-                out=out,
-                oracle=oracle,
-                readings=readings,
-                layers=layers,
-            )
-        )
-
-    return command

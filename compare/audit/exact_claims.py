@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from compare.audit.findings import BACKENDS, Evidence, Finding, Verdict, rule, untested
+from compare.audit.findings import Evidence, Finding, Verdict, rule, untested
 from paper.cards import CARDS, GIB
 from paper.claims import Claim, figures
 from paper.days import PAPER_DAYS, needed_speed
+from protocol.backends import BACKENDS
 from protocol.oracle.quantities import RELU_AT
 
 COST = "paper/cost.py"

@@ -8,6 +8,7 @@ from compare.audit.arithmetic import Arithmetic
 from compare.ladder import Row
 from compare.load import RunFolder, Runs
 from paper.claims import Claim
+from protocol.backends import DEEPSPEED
 from protocol.experiment.cases import find_case, what
 
 
@@ -64,10 +65,9 @@ class Evidence:
 
 Rule = Callable[[Evidence, Claim], Finding]
 RULES: dict[str, Rule] = {}
-BACKENDS = ("gluon", "deepspeed")
 AT_FULL_SCALE = (
     "nox -s prepare -- imagenet --train FOLDER --validation FOLDER, then "
-    "nox -s deepspeed -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
+    f"nox -s {DEEPSPEED.name} -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
 )
 
 

@@ -1,10 +1,11 @@
 """Claims that a backend's own runs decide without training over seeds: parity, bytes, seconds."""
 
 from compare.audit import scaling
-from compare.audit.findings import BACKENDS, Evidence, Finding, Verdict, rule, untested
+from compare.audit.findings import Evidence, Finding, Verdict, rule, untested
 from compare.load import RunFolder
 from paper import days as pace
 from paper.claims import Claim
+from protocol.backends import BACKENDS
 
 # Rungs whose quantities the network computes, none of them given to it.
 COMPUTED = ("forward", "loss", "gradients", "update", "test")
@@ -61,8 +62,9 @@ def _two_gpu_time(evidence: Evidence, claim: Claim) -> Finding:
             faster[backend] = True if low > high_half else False if high < low_half else None
     busier, half = evidence.numbers.busiest_gflop, evidence.numbers.half_gflop
     reason = f"operations an image: {busier:.3f} GFLOP in the busier column, {half:.3f} in the half net"
-    if "gluon" in faster:
-        reason += "; MXNet's columns take turns on a processor, so each has all cores"
+    for backend in faster:
+        if BACKENDS[backend].takes_turns:
+            reason += f"; {BACKENDS[backend].framework}'s columns take turns on a processor, so each has all cores"
     if len(faster) < len(BACKENDS):
         reason += "; not both backends were timed"
     if len(faster) < len(BACKENDS) or None in faster.values():

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.ladder import RUNGS
 from compare.load import Runs
-from compare.style import DPI, PALETTE
+from compare.style import DPI, LIMIT, PALETTE
 from paper.days import PAPER_DAYS
 from paper.recipe import PRESETS
 
@@ -90,7 +90,7 @@ def memory(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
         gib=lambda t: t["modelled_bytes"] / GIB,
     )
     sns.barplot(fits, y="where", x="gib", hue="policy", palette=["#8d99ae", "#2b2d42"], ax=right)
-    right.axvline(3, color=PALETTE["deepspeed"], linewidth=1.5)
+    right.axvline(3, color=LIMIT, linewidth=1.5)
     right.text(2.95, 0.98, "3 GiB", ha="right", va="top", transform=right.get_xaxis_transform(), fontsize=9)
     right.set(xlabel="GiB, modelled, batch 128", ylabel="", xlim=(0, 3.2))
     right.tick_params(axis="y", labelsize=8)

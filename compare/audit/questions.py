@@ -8,6 +8,7 @@ import pandas as pd
 from paper.architecture import network
 from paper.cost import crossing_bytes, forward_macs, parameters
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 
 GIB = 2**30
 
@@ -60,7 +61,7 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         Answer(
             "Can one GPU carry it, by parallel layers?",
             "Yes, exactly: local layers become grouped ones. In float64, after five updates, one device and two differ from "
-            f"the oracle by {in_float64('gluon')} at most (gluon) and {in_float64('deepspeed')} (deepspeed; claim "
+            f"the oracle by at most {' and '.join(f'{in_float64(name)} ({name})' for name in BACKENDS)} (claim "
             f"notes-one-gpu: {says('notes-one-gpu')}).",
             ("notes-one-gpu",),
         ),

@@ -8,7 +8,7 @@ from compare.load import Runs
 def rows(runs: Runs) -> list[dict[str, Any]]:
     """The rows of ``stages.csv``: each stage's median compute time in a step, and its share of all stages'."""
     found: list[dict[str, Any]] = []
-    for run in runs.of("bench", backend="deepspeed"):
+    for run in runs.of("bench"):
         if run.record.placement != "stages":
             continue
         table = run.table("timings")

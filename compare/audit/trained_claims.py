@@ -1,10 +1,10 @@
 """Claims that training at small scale tests: a direction, at the 5 % level over seeds, in both backends."""
 
 from compare.audit.effects import LEAST_SEEDS, LEVEL, Effect, censored, effect_of, holm, left_out, paired_effect
-from compare.audit.findings import AT_FULL_SCALE, BACKENDS, Evidence, Finding, Verdict, rule, untested
+from compare.audit.findings import AT_FULL_SCALE, Evidence, Finding, Verdict, rule, untested
 from compare.load import RunFolder, Runs
-from compare.profiles import ACCURACY_SEEDS
 from paper.claims import Claim
+from protocol.backends import BACKENDS
 from protocol.experiment.cases import ACCURACY_MARGIN, what
 
 
@@ -47,11 +47,13 @@ def trained(evidence: Evidence, claim: Claim) -> Finding:
     """The verdict of a claim that names what it compares."""
     effects = effects_of(evidence, claim)
     flag = f"--case {claim.case}" if claim.case else f"--variant {claim.variant}"
+    first, *others = BACKENDS.values()
     further = (
-        f"nox -s gluon -- train --case photos --seed K and nox -s gluon -- train {flag} --seed K, for K = "
-        f"{ACCURACY_SEEDS['gluon'][0]} to {ACCURACY_SEEDS['gluon'][11]}; likewise deepspeed, for K = "
-        f"{ACCURACY_SEEDS['deepspeed'][0]} to {ACCURACY_SEEDS['deepspeed'][11]}"
+        f"nox -s {first.name} -- train --case photos --seed K and nox -s {first.name} -- train {flag} --seed K, for "
+        f"K = {first.accuracy_seeds[0]} to {first.accuracy_seeds[11]}"
     )
+    for other in others:
+        further += f"; likewise {other.name}, for K = {other.accuracy_seeds[0]} to {other.accuracy_seeds[11]}"
     if "F" in claim.tests:
         further += f"; at the paper's scale: {AT_FULL_SCALE}"
     if len(effects) < len(BACKENDS):

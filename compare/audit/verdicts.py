@@ -9,6 +9,7 @@ from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
 from compare.ladder import Row
 from compare.load import Runs
 from paper.claims import Claim, load_claims
+from protocol.backends import BACKENDS
 
 __all__ = ["RULES", "Evidence", "Finding", "Verdict", "exact_claims", "gather", "judge", "measured_claims", "rows"]
 
@@ -38,8 +39,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
                 "statement": claim.statement,
                 "paper": claim.paper,
                 "record_2012": claim.record_2012,
-                "gluon": finding.measured.get("gluon", ""),
-                "deepspeed": finding.measured.get("deepspeed", ""),
+                **{backend: finding.measured.get(backend, "") for backend in BACKENDS},
                 "unit": claim.unit,
                 "interval_low": finding.interval_low,
                 "interval_high": finding.interval_high,

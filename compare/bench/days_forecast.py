@@ -13,14 +13,15 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
 
-from compare.bench.step_model import ADDS_UP, TAKES_TURNS, Rates, Setting, parts, seconds
+from compare.bench.step_model import Rates, Setting, parts, seconds
 from compare.style import DPI, PALETTE
 from paper.architecture import network
 from paper.cards import CARDS, Card
 from paper.cost import layer_train_flops
 from paper.days import PAPER_DAYS, days, needed_share_of_peak
 from paper.recipe import PRESETS
-from protocol.placement.cuts import MOST_MICRO_BATCHES, cut_evenly, micro_batch
+from protocol.backends import BACKENDS
+from protocol.placement.cuts import cut_evenly
 
 Row = dict[str, Any]
 COLUMNS = ("backend", "card", "placement", "devices", "batch", "images_per_second", "days", "days_low", "days_high")
@@ -32,17 +33,18 @@ PLACEMENTS = (
 PATTERNS = ("no_crossing", "two_column", "cross_everywhere")
 LINKS = {"GTX 580 3 GB": (1e9, 4e9, 8e9, 16e9)}
 BATCH = 128
+FORECAST = next(name for name, backend in BACKENDS.items() if not backend.takes_turns)  # drawn on cards
 HERE = "a core of this machine"
 
 
 def setting(placement: str, backend: str, variant: str = "two_column") -> Setting:
     """The network on devices of one thread, stages cut where the operations are even."""
     net = network(variant, PRESETS["paper"])
-    found = Setting(net, placement, BATCH, BATCH, 1, added_up=backend in ADDS_UP)
+    found = Setting(net, placement, BATCH, BATCH, 1, added_up=BACKENDS[backend].adds_up)
     stages = found.grid.stages
     if stages > 1:
         runs = cut_evenly(net.layers, [layer_train_flops(net, layer) for layer in net], stages)
-        size = micro_batch(stages, BATCH) if backend == "deepspeed" else BATCH // MOST_MICRO_BATCHES
+        size = BACKENDS[backend].micro_batches.size(stages, BATCH)
         found = replace(found, cut=tuple(layers[0].name for layers in runs), micro_batch=size)
     return found
 
@@ -63,7 +65,7 @@ def rows(fitted: dict[str, Rates], core: tuple[float, float], off: dict[str, flo
         shares = _shares(rates, core)
         for placement in PLACEMENTS:
             one = setting(placement, backend)
-            if backend not in TAKES_TURNS:
+            if not BACKENDS[backend].takes_turns:
                 took = seconds(one, rates)
                 found.append(_row(backend, HERE, one, took, took / off[backend], took * off[backend]))
             for card in CARDS:
@@ -117,7 +119,7 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
         figure, (here, there, share) = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
         for panel, table, title in ((here, machine, "cores of this machine"), (there, gtx, CARDS[0].name)):
             for (backend, axis), group in table.groupby(["backend", table["placement"].str.partition("=")[0]]):
-                if axis == "single" or (panel is there and backend != "deepspeed"):
+                if axis == "single" or (panel is there and backend != FORECAST):
                     continue
                 style = {"columns": "o", "stages": "s", "replicas": "^"}[axis]
                 group = group.sort_values("devices")
@@ -145,7 +147,7 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
             here.plot(group["cores"], group["days"], "o", color=PALETTE[backend], label=f"{backend}, measured")
         here.legend(frameon=False, fontsize=7)
         there.legend(frameon=False, fontsize=7)
-        slow = pattern[(pattern["card"] == CARDS[0].name) & (pattern["backend"] == "deepspeed")].assign(
+        slow = pattern[(pattern["card"] == CARDS[0].name) & (pattern["backend"] == FORECAST)].assign(
             link=lambda table: (table["link"] / 1e9).map("{:g} GB/s".format)
         )
         sns.barplot(slow, x="variant", y="share", hue="link", ax=share, palette="crest")

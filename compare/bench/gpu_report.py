@@ -9,6 +9,7 @@ from compare.bench import throughput
 from compare.bench.measure import MACHINE
 from compare.bench.one_gpu import BENCH, RUNS
 from compare.load import Runs, load_runs, read_csv, read_json
+from protocol.backends import DEEPSPEED
 from protocol.base.errors import Misuse
 from protocol.base.tables import write_table
 
@@ -58,7 +59,7 @@ def _speeds(folder: Path) -> list[str]:
     table = pd.DataFrame(rows)
     machine = read_json(bench / MACHINE)
     found = [f"On {machine.get('gpu', machine['processor'])}, {machine['started']}, commit {machine['commit']}:"]
-    ours = table[table["backend"] == "deepspeed"]
+    ours = table[table["backend"] == DEEPSPEED.name]
     for precision, group in ours.groupby("precision", sort=False):
         beside = [
             f"{row['ratio_to_peer']:.2f} times {row['peer']}"

@@ -17,7 +17,7 @@ import pandas as pd
 
 from compare.conductor import MODULES, display
 from compare.load import read_csv
-from compare.profiles import NAMED
+from protocol.backends import BACKENDS, DEEPSPEED, GLUON
 from protocol.base.errors import Misuse
 from protocol.base.files import write_text
 from protocol.base.log import log
@@ -28,13 +28,13 @@ from protocol.runs.record import read_record
 
 BATCH, STEPS, REPEATS = 128, 3, 3
 PEERS = {
-    "torch-eager": "deepspeed",
-    "torch-compiled": "deepspeed",
-    "mxnet-stock": "gluon",
-    "deepspeed-default-cut": "deepspeed",
+    "torch-eager": DEEPSPEED.name,
+    "torch-compiled": DEEPSPEED.name,
+    "mxnet-stock": GLUON.name,
+    "deepspeed-default-cut": DEEPSPEED.name,
 }
 PRECISE_PEERS = ("torch-eager", "torch-compiled")  # which run on a GPU too, and in other precisions
-LOWERED = ("single", "columns", "stages")  # placements also timed in bf16
+LOWERED = ("single", "columns", "stages")  # placements also timed in bf16, by a backend that has it
 VARIANTS = ("half", "merged")  # also timed, on one device, for the scaling model
 BASELINE = "two_column"
 WHO = ("backend", "placement", "variant", "precision")
@@ -122,7 +122,7 @@ def limit(interpreters: dict[str, str], device: str = "cpu") -> dict[str, Any]:
     Without ``bf16`` where the processor has no bfloat16 of its own, ``tf32`` only of a GPU.
     """
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    return json.loads(_output([interpreters["deepspeed"], "peers/limit.py", device], threads))
+    return json.loads(_output([interpreters[DEEPSPEED.name], "peers/limit.py", device], threads))
 
 
 def machine(gpu: str = "") -> str:
@@ -157,11 +157,13 @@ def _output(command: list[str], environment: dict[str, str]) -> str:
 def contenders(interpreters: dict[str, str], *, lowered: bool) -> list[Contender]:
     """All that can run here, the peers once for each number of threads to try; ``lowered``: in bf16 too."""
     cores = os.cpu_count() or 1
-    found = [Contender(name, place) for name, places in NAMED.items() if name in interpreters for place in places]
-    if lowered and "deepspeed" in interpreters:
-        found += [Contender("deepspeed", placement, precision="bf16") for placement in LOWERED]
-    for name, backend in PEERS.items():
-        if backend in interpreters:
+    ours = [backend for name, backend in BACKENDS.items() if name in interpreters]
+    found = [Contender(backend.name, place) for backend in ours for place in backend.placements]
+    for backend in ours:
+        if lowered and "bf16" in backend.precisions:
+            found += [Contender(backend.name, place, precision="bf16") for place in LOWERED]
+    for name, needs in PEERS.items():
+        if needs in interpreters:
             found += [Contender(name, threads=threads) for threads in sorted({max(1, cores // 2), cores})]
     return found
 
@@ -169,7 +171,7 @@ def contenders(interpreters: dict[str, str], *, lowered: bool) -> list[Contender
 def scaled(interpreters: dict[str, str]) -> list[Contender]:
     """What only the scaling model asks for, once: one core alone, and networks of other widths."""
     found = []
-    for name in NAMED:
+    for name in BACKENDS:
         if name in interpreters:
             found.append(Contender(name, "single", threads=1))
             found += [Contender(name, "single", variant=variant) for variant in VARIANTS]
@@ -230,8 +232,8 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
     Raises:
         Misuse: one of them failed, or there is no DeepSpeed environment.
     """
-    if "deepspeed" not in interpreters:
-        raise Misuse("the bench measures the machine's limit in the deepspeed environment: --deepspeed names none")
+    if DEEPSPEED.name not in interpreters:
+        raise Misuse(f"the bench measures the machine's limit by torch: name --interpreter {DEEPSPEED.name}=PYTHON")
     rates = limit(interpreters)
     left, once = contenders(interpreters, lowered="bf16" in rates), scaled(interpreters)
     total = len(left) + len(once) + (REPEATS - 1) * len({replace(contender, threads=0) for contender in left})
@@ -240,7 +242,7 @@ def measure(interpreters: dict[str, str], data: Path, target: Path) -> None:
         bar = progress.add_task("", total=total)
         for repeat in range(REPEATS):
             found.limits.append({"repeat": repeat, **(limit(interpreters) if repeat else rates)})
-            for name in NAMED:
+            for name in BACKENDS:
                 if name in interpreters:
                     found.feeds.append({"backend": name, "repeat": repeat, **feeding(interpreters[name], data)})
             for contender in left if repeat else [*left, *once]:

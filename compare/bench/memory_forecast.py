@@ -1,6 +1,7 @@
 """Predicted bytes by layer and kind, and the largest batch that fits a card, for every placement that was benched."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -10,16 +11,14 @@ from compare.bench.measure import BASELINE
 from paper.architecture import Layer, Network, network
 from paper.cards import CARDS
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 from protocol.experiment.experiment import AHEAD
-from protocol.ledger import deepspeed, gluon
 from protocol.ledger.memory import Memory, Part
-from protocol.placement.cuts import MOST_MICRO_BATCHES, OF_EACH_STAGE
 from protocol.placement.grid import Grid
 
 Row = dict[str, Any]
 LEDGER_COLUMNS = ("backend", "placement", "precision", "stage", "layer", "kind", "modelled_bytes")
 BATCH_COLUMNS = ("backend", "placement", "precision", "card", "gib", "modelled_batch", "source")
-STEPS = {"deepspeed": deepspeed.step, "gluon": gluon.step}
 BATCH = 128
 LOWERED = 2  # bytes of bfloat16
 
@@ -46,9 +45,8 @@ class Placed:
     def memory(self, batch: int) -> list[Memory]:
         """Of one device of each stage; those that share a stage hold as much."""
         grid, stages = Grid.parse(self.placement), self.stages()
-        count = 1
-        if len(stages) > 1:
-            count = OF_EACH_STAGE * len(stages) if self.backend == "deepspeed" else MOST_MICRO_BATCHES
+        count = BACKENDS[self.backend].micro_batches.most(len(stages)) if len(stages) > 1 else 1
+        step = import_module(f"protocol.ledger.{self.backend}").step
         found = []
         for place, layers in enumerate(stages):
             part = Part(
@@ -61,7 +59,7 @@ class Placed:
                 waiting=1 + AHEAD,
                 lowered=LOWERED if self.precision == "bf16" else None,
             )
-            found.append(STEPS[self.backend](part))
+            found.append(step(part))
         return found
 
     def largest_batch(self, size: int) -> int:

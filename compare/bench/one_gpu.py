@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from compare.bench.measure import Collected, Contender, limit, machine
+from protocol.backends import DEEPSPEED
 from protocol.base.errors import Misuse
 from protocol.base.files import check_replaceable
 from protocol.base.log import log
@@ -77,26 +78,26 @@ class Visit:
         title = f"parity {case}"
         if not self.begins(title):
             return
-        oracle, own = self.out / RUNS / "oracle" / case, self.out / RUNS / "deepspeed" / case
+        oracle, own = self.out / RUNS / "oracle" / case, self.out / RUNS / DEEPSPEED.name / case
         asked = ("--case", case, "--readings", ",".join(readings))
         self.carry_out(f"oracle {case}", "protocol", "oracle", *asked, "--out", str(oracle))
         held = ("--oracle", str(oracle), "--devices", self.device, "--out", str(own))
-        self.carry_out(title, "deepspeed_impl", "parity", *asked, *held)
+        self.carry_out(title, DEEPSPEED.module, "parity", *asked, *held)
         for name in LARGE:
             (oracle / name).unlink(missing_ok=True)
 
     def time_steps(self) -> None:
         """Time ours and its peers, one after the other."""
         kind = "cuda" if self.device.startswith("gpu") else "cpu"
-        interpreters = {"deepspeed": self.interpreter}
+        interpreters = {DEEPSPEED.name: self.interpreter}
         if not self.begins("the limits of matrix products and copies"):
             return
         rates = limit(interpreters, kind)
         found, target = Collected(machine(rates.pop("gpu", ""))), self.out / BENCH
         found.limits.append({"repeat": 0, **rates})
-        for name in ("deepspeed", *PEERS):
+        for name in (DEEPSPEED.name, *PEERS):
             for precision in self.precisions:
-                contender = Contender(name, "single" if name == "deepspeed" else "", precision=precision)
+                contender = Contender(name, "single" if name == DEEPSPEED.name else "", precision=precision)
                 if not self.begins(contender.title):
                     continue
                 out = self.out / RUNS / "bench" / precision
@@ -111,9 +112,9 @@ class Visit:
 
     def train(self) -> None:
         if self.begins("photos"):
-            out = self.out / RUNS / "deepspeed" / "photos"
+            out = self.out / RUNS / DEEPSPEED.name / "photos"
             asked = ("--case", "photos", "--devices", self.device, "--out", str(out))
-            self.carry_out("photos", "deepspeed_impl", "train", *asked)
+            self.carry_out("photos", DEEPSPEED.module, "train", *asked)
             (out / LARGE[0]).unlink(missing_ok=True)
 
 

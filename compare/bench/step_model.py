@@ -19,14 +19,13 @@ from compare.bench.schedule import seconds as scheduled
 from paper.architecture import Conv, Dense, Layer, Network, Weighted, network
 from paper.cost import activations_moved, crossing_floats, layer_train_flops, parameters_of, weights_moved
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 from protocol.placement.grid import Grid
 
 # Chosen before anything was fitted.
 HELD_OUT_PLACEMENTS = frozenset({"stages", "replicas"})
 HELD_OUT_VARIANTS = frozenset({"merged"})
 WIDTH = 4  # bytes of a number
-TAKES_TURNS = frozenset({"gluon"})  # MXNet's CPU contexts share a workspace, and so compute one after the other
-ADDS_UP = frozenset({"gluon"})  # DeepSpeed's dense layers compute their gradient from all micro-batches together
 COLUMNS = (
     *("backend", "placement", "variant", "threads", "batch", "micro_batch", "stages"),
     *("seconds", "predicted_seconds", "off", "role"),
@@ -174,8 +173,8 @@ def settings(samples: pd.DataFrame) -> list[tuple[dict[str, Any], Setting]]:
             int(row["micro_batch"]),
             int(row["threads"]),
             tuple(row["stages"].split()),
-            take_turns=row["backend"] in TAKES_TURNS,
-            added_up=row["backend"] in ADDS_UP,
+            take_turns=BACKENDS[row["backend"]].takes_turns,
+            added_up=BACKENDS[row["backend"]].adds_up,
         )
         found.append(({**row, "seconds": float(group["seconds"].median())}, setting))
     return found
@@ -216,7 +215,7 @@ def rows(samples: pd.DataFrame, limits: pd.DataFrame) -> tuple[list[dict[str, An
     for backend in dict.fromkeys(row["backend"] for row, _ in measured):
         own = [(row, setting) for row, setting in measured if row["backend"] == backend]
         # Between contexts of one process arrays are copied; between processes they go through gloo.
-        per_crossing_byte = 1 / (copies if backend in TAKES_TURNS else links)
+        per_crossing_byte = 1 / (copies if BACKENDS[backend].takes_turns else links)
         fitted[backend] = fit(own, per_crossing_byte, copies, products, cores)
         for row, setting in own:
             spent = parts(setting, fitted[backend])

@@ -17,6 +17,7 @@ from paper.architecture import Network, network
 from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
 from paper.days import days
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 from protocol.base.tables import write_table
 from protocol.placement.grid import Grid
 
@@ -219,7 +220,7 @@ def _forecast(folder: Path, samples: pd.DataFrame, limits: pd.DataFrame) -> None
     write_table(folder / "patterns.csv", days_forecast.PATTERN_COLUMNS, patterns)
     measured = table[table["variant"] == BASELINE]
     devices = [
-        1 if backend in step_model.TAKES_TURNS else Grid.parse(placement).devices
+        1 if BACKENDS[backend].takes_turns else Grid.parse(placement).devices
         for backend, placement in zip(measured["backend"], measured["placement"], strict=True)
     ]
     points = measured.assign(cores=devices * measured["threads"], days=days(measured["batch"] / measured["seconds"]))

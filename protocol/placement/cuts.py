@@ -1,26 +1,10 @@
-"""Where a row of layers is cut into runs that take about as long, and a batch into micro-batches."""
+"""Where a row of layers is cut into runs that take about as long."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
 Item = TypeVar("Item")
-
-# Products of fewer images leave a processor idle most of the time, while it reads the weights.
-SMALLEST_MICRO_BATCH = 16
-OF_EACH_STAGE = 2  # micro-batches at the most: more would wait less for each other, but read the weights more often
-MOST_MICRO_BATCHES = 8  # of the Gluon backend's stages together
-
-
-def micro_batch(stages: int, batch: int) -> int:
-    """How many of ``batch`` images a pipeline of DeepSpeed's takes at once.
-
-    It does not follow from measurements, which would differ: the order in which gradients are summed follows from it.
-    """
-    if stages == 1:
-        return batch
-    largest = min(batch // stages, max(SMALLEST_MICRO_BATCH, batch // (OF_EACH_STAGE * stages)))
-    return max(size for size in range(1, max(1, largest) + 1) if batch % size == 0)
 
 
 def cut_evenly(items: Sequence[Item], cost: Sequence[float], runs: int) -> tuple[tuple[Item, ...], ...]:

@@ -1,113 +1,308 @@
-"""What a user asked a backend for, checked and complete."""
+"""What a user asked for: a type for each verb, checked and complete, with no more in it than the verb uses.
+
+Each type has a function that makes it, whose parameters are the verb's flags.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from paper.names import unknown
+from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.experiment.cases import Case, find_case
-from protocol.oracle.quantities import READINGS, TAKEN
+from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 from protocol.placement.grid import Grid
+from protocol.runs import options
 
 RUNS = Path("results/runs")
+STORES = Path("results/stores")
+USUAL = ",".join(TAKEN)
 # What weights, their gradients and momentum are kept in; with bf16, activations are bfloat16.
 PRECISIONS = {"fp32": "float32", "fp64": "float64", "tf32": "float32", "bf16": "float32"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """``devices`` is empty where the backend shall choose. ``steps`` ends a run early, or sets a bench's length.
+    """Which experiment, and the run's folder."""
 
-    ``layers``: a bench times each layer by itself as well.
+    case: Case
+    seed: int
+    data: Path
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleRequest(Request):
+    """The oracle's run of a case, with its bounds for ``readings``."""
+
+    readings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvelopeRequest(Request):
+    """The bounds of the first ``steps`` losses, or of the usual number."""
+
+    steps: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedRequest(Request):
+    """What a backend carries out, and on what. ``devices`` is empty where the backend shall choose.
+
+    ``micro_batch``: how many images go through the network, or through a stage, at once.
     """
 
     backend: str
-    case: Case
-    placement: str
+    grid: Grid
     devices: tuple[str, ...]
-    data: Path
-    micro_batch: int | None
-    steps: int | None
-    seed: int
-    precision: str
-    resume: bool
-    out: Path
-    oracle: Path | None = None
-    readings: tuple[str, ...] = ()
-    layers: bool = False
+    micro_batch: int
+    precision: str = "fp32"
 
     @property
-    def grid(self) -> Grid:
-        return Grid.parse(self.placement)
+    def placement(self) -> str:
+        return self.grid.name
 
     @property
     def dtype(self) -> str:
         return PRECISIONS[self.precision]
 
+    @property
+    def micro_batches(self) -> int:
+        """How many of them a replica's part of the batch makes."""
+        return self.case.batch // self.grid.replicas // self.micro_batch
 
-def make_request(
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(PlacedRequest):
+    """``steps`` ends a run early. ``oracle``: whose run its last weights are compared with."""
+
+    steps: int | None
+    resume: bool
+    oracle: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(PlacedRequest):
+    """The test of a finished run's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRequest(PlacedRequest):
+    """The oracle's steps, reading by reading; each reading has a precision of its own."""
+
+    oracle: Path
+    readings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest(PlacedRequest):
+    """``steps``: how many are timed. ``layers``: each layer is timed by itself as well."""
+
+    steps: int | None
+    layers: bool
+
+
+def make_oracle(
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    readings: options.Readings = USUAL,
+    data: options.Data = STORES,
+    out: options.Out = None,
+) -> OracleRequest:
+    """Raises Misuse where a name is unknown or a number makes no sense; so do the functions below."""
+    chosen = _case(case, variant, preset, batch, epochs)
+    folder = out or default_folder("oracle", chosen, "single", _seed(seed), "fp32")
+    return OracleRequest(case=chosen, seed=seed, data=data, out=folder, readings=_readings(readings))
+
+
+def make_envelope(
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    seed: options.Seed = 0,
+    data: options.Data = STORES,
+    out: options.Out = None,
+) -> EnvelopeRequest:
+    chosen = _case(case, variant, preset, batch, epochs)
+    folder = out or default_folder("oracle", chosen, "single", _seed(seed), "fp32")
+    return EnvelopeRequest(case=chosen, seed=seed, data=data, out=folder, steps=_at_least_1("--steps", steps))
+
+
+def make_train(
     backend: str,
-    case: str,
-    *,
-    variant: str | None = None,
-    preset: str | None = None,
-    placement: str = "single",
-    devices: str | None = None,
-    data: Path = Path("results/stores"),
-    batch: int | None = None,
-    micro_batch: int | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    precision: str = "fp32",
-    resume: bool = True,
-    out: Path | None = None,
-    oracle: Path | None = None,
-    readings: str = ",".join(TAKEN),
-    layers: bool = False,
-) -> Request:
-    """Check what was asked for and fill in the rest.
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    placement: options.Placement = "single",
+    devices: options.Devices = None,
+    micro_batch: options.MicroBatch = None,
+    precision: options.Precision = "fp32",
+    steps: options.Steps = None,
+    resume: options.Resume = True,
+    data: options.Data = STORES,
+    out: options.Out = None,
+    oracle: options.Oracle = None,
+) -> TrainRequest:
+    chosen = _case(case, variant, preset, batch, epochs)
+    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
+    return TrainRequest(**placed, steps=_at_least_1("--steps", steps), resume=resume, oracle=oracle)
 
-    Raises:
-        Misuse: a name is unknown or a number makes no sense.
-    """
+
+def make_evaluate(
+    backend: str,
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    seed: options.Seed = 0,
+    placement: options.Placement = "single",
+    devices: options.Devices = None,
+    micro_batch: options.MicroBatch = None,
+    precision: options.Precision = "fp32",
+    data: options.Data = STORES,
+    out: options.Out = None,
+) -> EvaluateRequest:
+    chosen = _case(case, variant, preset, batch, None)
+    return EvaluateRequest(**_placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out))
+
+
+def make_parity(
+    backend: str,
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    placement: options.Placement = "single",
+    devices: options.Devices = None,
+    micro_batch: options.MicroBatch = None,
+    readings: options.Readings = USUAL,
+    data: options.Data = STORES,
+    out: options.Out = None,
+    oracle: options.Oracle = None,
+) -> ParityRequest:
+    if oracle is None:
+        raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
+    chosen, taken = _case(case, variant, preset, batch, epochs), _readings(readings)
+    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, "fp32", data, out)
+    for reading in taken:
+        _check_precision(backend, READINGS[reading].precision)
+    return ParityRequest(**placed, oracle=oracle, readings=taken)
+
+
+def make_bench(
+    backend: str,
+    case: options.CaseName = "photos",
+    variant: options.Variant = None,
+    preset: options.PresetName = None,
+    batch: options.Batch = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    placement: options.Placement = "single",
+    devices: options.Devices = None,
+    micro_batch: options.MicroBatch = None,
+    precision: options.Precision = "fp32",
+    steps: options.Steps = None,
+    layers: options.Layers = False,
+    data: options.Data = STORES,
+    out: options.Out = None,
+) -> BenchRequest:
+    chosen = _case(case, variant, preset, batch, epochs)
+    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
+    if layers and placed["grid"].devices > 1:
+        raise Misuse(f"--layers times layers on one device, not in placement {placement}")
+    return BenchRequest(**placed, steps=_at_least_1("--steps", steps), layers=layers)
+
+
+def _case(name: str, variant: str | None, preset: str | None, batch: int | None, epochs: int | None) -> Case:
     try:
-        chosen = find_case(case, variant=variant, preset_name=preset)
+        chosen = find_case(name, variant=variant, preset_name=preset)
     except ValueError as error:
         raise Misuse(str(error)) from None
-    for flag, number in (("--batch", batch), ("--micro-batch", micro_batch), ("--epochs", epochs), ("--steps", steps)):
-        if number is not None and number < 1:
-            raise Misuse(f"{flag} must be at least 1, not {number}")
-    if seed < 0:
-        raise Misuse(f"--seed must not be negative, but is {seed}")
+    batch, epochs = _at_least_1("--batch", batch), _at_least_1("--epochs", epochs)
+    return replace(chosen, batch=batch or chosen.batch, epochs=epochs or chosen.epochs)
+
+
+def _placed(
+    backend: str,
+    case: Case,
+    seed: int,
+    placement: str,
+    devices: str | None,
+    micro_batch: int | None,
+    precision: str,
+    data: Path,
+    out: Path | None,
+) -> dict[str, Any]:
+    """What all verbs of a backend have in common."""
     if precision not in PRECISIONS:
         raise Misuse(unknown("precision", precision, PRECISIONS))
-    for reading in readings.split(","):
+    _check_precision(backend, precision)
+    grid = Grid.parse(placement)
+    return {
+        "backend": backend,
+        "case": case,
+        "seed": _seed(seed),
+        "grid": grid,
+        "devices": tuple(devices.split(",")) if devices else (),
+        "micro_batch": _micro_batch(backend, grid, case.batch, _at_least_1("--micro-batch", micro_batch)),
+        "precision": precision,
+        "data": data,
+        "out": out or default_folder(backend, case, grid.name, seed, precision),
+    }
+
+
+def _check_precision(backend: str, precision: str) -> None:
+    if precision not in BACKENDS[backend].precisions:
+        others = [other.name for other in BACKENDS.values() if precision in other.precisions]
+        own = " and ".join(name for name in BACKENDS[backend].precisions if name not in LOWERED)
+        raise Misuse(f"the {backend} backend computes in {own}; the {' and '.join(others)} backend has {precision}")
+
+
+def _micro_batch(backend: str, grid: Grid, batch: int, asked: int | None) -> int:
+    """How many images go through at once: as asked for, or by the backend's rule."""
+    if batch % grid.replicas:
+        raise Misuse(f"{grid.replicas} replicas cannot share a batch of {batch}")
+    own = batch // grid.replicas
+    if asked is None:
+        return BACKENDS[backend].micro_batches.size(grid.stages, own)
+    if grid.stages == 1 and not BACKENDS[backend].cuts_always:
+        raise Misuse(f"placement {grid.name} takes a batch whole: leave out --micro-batch")
+    if own % asked:
+        whole = f"the batch of {batch}" if grid.replicas == 1 else f"a replica's {own} images"
+        raise Misuse(f"--micro-batch {asked} does not divide {whole}")
+    return asked
+
+
+def _at_least_1(flag: str, number: int | None) -> int | None:
+    if number is not None and number < 1:
+        raise Misuse(f"{flag} must be at least 1, not {number}")
+    return number
+
+
+def _seed(seed: int) -> int:
+    if seed < 0:
+        raise Misuse(f"--seed must not be negative, but is {seed}")
+    return seed
+
+
+def _readings(told: str) -> tuple[str, ...]:
+    for reading in told.split(","):
         if reading not in READINGS:
             raise Misuse(unknown("reading", reading, READINGS))
-    grid = Grid.parse(placement)
-    if layers and grid.devices > 1:
-        raise Misuse(f"--layers times layers on one device, not in placement {placement}")
-    if batch:
-        chosen = replace(chosen, batch=batch)
-    if epochs:
-        chosen = replace(chosen, epochs=epochs)
-    return Request(
-        backend,
-        chosen,
-        grid.name,
-        tuple(devices.split(",")) if devices else (),
-        data,
-        micro_batch,
-        steps,
-        seed,
-        precision,
-        resume,
-        out or default_folder(backend, chosen, grid.name, seed, precision),
-        oracle,
-        tuple(readings.split(",")),
-        layers,
-    )
+    return tuple(told.split(","))
 
 
 def default_folder(backend: str, case: Case, placement: str, seed: int, precision: str) -> Path:

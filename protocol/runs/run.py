@@ -36,7 +36,7 @@ from protocol.runs.record import (
     read_record,
     write_record,
 )
-from protocol.runs.request import Request
+from protocol.runs.request import EvaluateRequest, ParityRequest, PlacedRequest, TrainRequest
 
 BENCH_STEPS = 5  # that a bench times unless told
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
@@ -315,7 +315,7 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: 
     raise damage[0]
 
 
-def is_finished(request: Request, experiment: Experiment) -> bool:
+def is_finished(request: TrainRequest, experiment: Experiment) -> bool:
     """Whether the run that was asked for has been carried out before, to its end, and is whole."""
     try:
         record = read_record(request.out)
@@ -346,45 +346,34 @@ def saved_weights(folder: Path, network: Network) -> dict[str, np.ndarray]:
     return found
 
 
-def oracle_of(request: Request, *, verify: bool = True) -> Path:
-    """The folder of the oracle that a parity run is compared with; ``verify``: read it once for its checksums.
+def check_oracle(request: TrainRequest | ParityRequest, oracle: Path) -> None:
+    """See that the run can be compared with the oracle's in the folder ``oracle``, all of which is read once.
 
     Raises:
-        Misuse: none was named, it carried out another experiment, or what it found is not there; or parity is asked for
-            in a precision that it has no reading of.
+        Misuse: it is of another experiment, or what it found is damaged or not there.
     """
-    if request.precision in quantities.LOWERED:
-        raise Misuse(f"each of parity's readings has a precision of its own; ask for --readings {request.precision}")
-    if request.oracle is None:
-        raise Misuse("parity needs the oracle's folder: --oracle results/runs/oracle/ladder/single/seed0")
-    experiment = open_experiment(request.case, request.data, request.seed)
-    record = read_record(request.oracle)
-    if record.plan_hash != experiment.plan_hash():
-        raise Misuse(
-            f"{request.oracle} is of another experiment (other data, case or seed): the two have no common truth"
-        )
-    names = ("tensors.safetensors", "choices.safetensors")
-    for name in names:
-        if not (request.oracle / name).is_file():
-            raise Misuse(f"{request.oracle} holds no {name}: python -m protocol oracle writes it anew")
-    for name in names if verify else ():
-        check_file(request.oracle, record, name)
-    return request.oracle
+    record = read_record(oracle)
+    if record.plan_hash != open_experiment(request.case, request.data, request.seed).plan_hash():
+        raise Misuse(f"{oracle} is of another experiment (other data, case or seed): the two have no common truth")
+    for name in ("tensors.safetensors", "choices.safetensors"):
+        if not (oracle / name).is_file():
+            raise Misuse(f"{oracle} holds no {name}: python -m protocol oracle writes it anew")
+        check_file(oracle, record, name)
 
 
-def check_folders(verb: str, request: Request, experiment: Experiment) -> bool:
-    """Refuse, before anything is started, what ``verb`` would refuse in the folders that it reads and writes.
+def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
+    """Refuse, before anything is started, what would be refused in the folders that are read and written.
 
     Returns whether anything is left to do: a run that was finished before is left as it is.
 
     Raises:
         Misuse: a folder lacks what is needed, is damaged, belongs to another experiment, or is no run's.
     """
-    if verb == "evaluate":
+    if isinstance(request, EvaluateRequest):
         saved_weights(request.out, experiment.network)
         return True
     check_out(request.out)
-    if verb == "train":
+    if isinstance(request, TrainRequest):
         if is_finished(request, experiment):
             log(f"{request.out} is finished: nothing is left to do; --no-resume starts it anew")
             return False
@@ -392,9 +381,9 @@ def check_folders(verb: str, request: Request, experiment: Experiment) -> bool:
         if request.oracle:
             if request.precision != "fp64":
                 raise Misuse("a training run is held to the oracle in float64: train with --precision fp64")
-            oracle_of(request)
-    elif verb == "parity":
-        oracle_of(request)
+            check_oracle(request, request.oracle)
+    elif isinstance(request, ParityRequest):
+        check_oracle(request, request.oracle)
     return True
 
 

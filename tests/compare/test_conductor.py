@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from compare import conductor
-from compare.profiles import EVERY, NAMED, PROFILES, Job, ladder, quick
+from compare.profiles import PROFILES, Job, ladder, quick
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.files import locked
 from protocol.base.provenance import current_commit
@@ -259,9 +260,13 @@ def test_a_failed_job_is_reported_and_the_rest_goes_on(
 
 def test_interpreters_must_exist() -> None:
     with pytest.raises(Misuse, match="no backend is named"):
-        conductor.interpreters_of(None, None)
+        conductor.interpreters_of(())
     with pytest.raises(Misuse, match="nowhere"):
-        conductor.interpreters_of(Path("/nowhere/python"), None)
+        conductor.interpreters_of(("gluon=/nowhere/python",))
+    with pytest.raises(Misuse, match="no backend 'glue'"):
+        conductor.interpreters_of((f"glue={sys.executable}",))
+    found = conductor.interpreters_of((f"deepspeed={sys.executable}",))
+    assert list(found) == ["oracle", "deepspeed"]
 
 
 @pytest.mark.parametrize("profile", [*PROFILES.values(), ladder], ids=lambda profile: profile.__name__)
@@ -279,18 +284,19 @@ def test_no_two_jobs_of_a_profile_share_a_folder_but_those_that_go_on_in_one(pro
 def test_the_audit_tries_every_placement_and_every_preset() -> None:
     parity = [job for job in quick(("gluon", "deepspeed")) if job.verb == "parity" and job.case == "ladder"]
     assert {job.preset or "paper" for job in parity} == set(PRESETS)
-    for backend, placements in NAMED.items():
-        assert {job.placement for job in parity if job.backend == backend} >= set(placements)
+    for name, backend in BACKENDS.items():
+        assert {job.placement for job in parity if job.backend == name} >= set(backend.placements)
     everywhere = [job for job in ladder(("gluon", "deepspeed")) if job.verb == "parity"]
-    for backend, placements in EVERY.items():
-        assert {job.placement for job in everywhere if job.backend == backend} == set(placements)
+    for name, backend in BACKENDS.items():
+        tried = {job.placement for job in everywhere if job.backend == name}
+        assert tried == {*backend.placements, *backend.products}
 
 
 def test_both_backends_go_on_from_the_other_and_the_ladder_from_every_placement() -> None:
     moved = [(job.backend, job.placement) for job in quick(("gluon", "deepspeed")) if job.into or job.after]
     assert {backend for backend, _ in moved[::2]} == {backend for backend, _ in moved[1::2]} == {"gluon", "deepspeed"}
     places = {(job.backend, job.placement) for job in ladder(("gluon", "deepspeed")) if job.into or job.after}
-    assert places >= {(backend, placement) for backend, own in NAMED.items() for placement in own}
+    assert places >= {(backend, placement) for backend, own in BACKENDS.items() for placement in own.placements}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
 from deepspeed_impl.network import Loss, Slice, Stage, make_module
 from paper.architecture import Network
-from protocol.placement.cuts import cut_evenly, micro_batch
+from protocol.backends import DEEPSPEED
+from protocol.placement.cuts import cut_evenly
 from protocol.placement.grid import Grid
 from tests.support.backends import BATCH, SEED, Answer, Question
 
@@ -15,7 +16,7 @@ from tests.support.backends import BATCH, SEED, Answer, Question
 def build(table: Network, placement: str, micro: int | None = None, *, imposed: bool = False) -> list[Stage]:
     """The stages of a pipeline, without an engine around them."""
     count = Grid.parse(placement).stages
-    size = micro or micro_batch(count, BATCH)
+    size = micro or DEEPSPEED.micro_batches.size(count, BATCH)
     cut = Slice(SEED, size, BATCH // size)
     parts = cut_evenly(table.layers, [1.0] * len(table.layers), count)
     return [Stage(part, cut, make_imposed if imposed else make_module) for part in parts]

@@ -19,14 +19,14 @@ from deepspeed_impl.session import open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Layer
 from protocol.oracle.bounds import Trainee
-from protocol.runs.request import make_request
+from protocol.runs.request import make_train
 
 STEPS, TOLERANCE = 2, {"fp64": 1e-10, "fp32": 1e-3}
 
 
 def main(data: Path, count: int, precision: str) -> None:
     options = {"placement": "stages", "devices": "cpu:0,cpu:1", "precision": precision}
-    request = make_request("deepspeed", "tiny", data=data, **options)
+    request = make_train("deepspeed", "tiny", data=data, **options)
     request = replace(request, micro_batch=8 // count, case=replace(request.case, batch=8, limit=16, epochs=1))
     expected, seen = None, {}
     for place in range(1, len(request.case.network().layers)):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from deepspeed_impl import parity, precision
-from protocol.runs.request import make_request
+from protocol.runs.request import make_parity
 from tests.support.backends import IMAGES, KERNELS, LEFT, RIGHT, check_rounding
 from tests.support.commands import environment
 
@@ -83,12 +83,11 @@ def test_parity_asks_for_partial_sums_before_its_first_product(monkeypatch: pyte
         raise Opened(os.environ["MKL_CBWR"])
 
     monkeypatch.setenv("MKL_CBWR", "AUTO")
-    monkeypatch.setattr(parity, "oracle_of", lambda request, **_: Path())
     monkeypatch.setattr(parity, "open_session", opened)
     with pytest.raises(Opened, match="AUTO"):
-        parity.parity(make_request("deepspeed", "tiny", readings="imposed,free"))
+        parity.parity(make_parity("deepspeed", "tiny", readings="imposed,free", oracle=Path()))
     with pytest.raises(Opened, match="COMPATIBLE"):
-        parity.parity(make_request("deepspeed", "tiny", readings="free,fp64"))
+        parity.parity(make_parity("deepspeed", "tiny", readings="free,fp64", oracle=Path()))
 
 
 TERMS = 9216  # of a sum in fc6

@@ -16,8 +16,8 @@ from protocol.experiment.experiment import Experiment, open_experiment
 from protocol.runs import run as runs
 from protocol.runs import state
 from protocol.runs.record import Record, Status, read_record, write_record
-from protocol.runs.request import make_request
-from protocol.runs.run import Run, claimed, is_finished, latest_state, note_end, oracle_of, saved_weights
+from protocol.runs.request import make_parity, make_train
+from protocol.runs.run import Run, check_oracle, claimed, is_finished, latest_state, note_end, saved_weights
 from tests.support.refusals import refused
 
 HOLD = """
@@ -193,7 +193,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_state(
 def test_a_run_counts_as_finished_only_while_its_files_are_as_it_left_them(
     tmp_path: Path, data: Path, experiment: Experiment
 ) -> None:
-    request = make_request("gluon", "tiny", data=data, seed=3, out=tmp_path)
+    request = make_train("gluon", "tiny", data=data, seed=3, out=tmp_path)
     assert not is_finished(request, experiment)
     run = logged(tmp_path, experiment, 2)
     save_tensors(tmp_path / "predictions.safetensors", {"labels": np.zeros(3)})
@@ -288,26 +288,26 @@ def test_weights_of_another_network_or_none_are_refused(tmp_path: Path, experime
         saved_weights(tmp_path, experiment.network)
 
 
-def test_parity_needs_the_oracle_of_the_same_experiment(tmp_path: Path, data: Path, experiment: Experiment) -> None:
-    request = make_request("gluon", "tiny", data=data, seed=3)
+def test_parity_needs_the_check_oracle_the_same_experiment(tmp_path: Path, data: Path, experiment: Experiment) -> None:
     with refused("--oracle"):
-        oracle_of(request)
+        make_parity("gluon", "tiny", data=data, seed=3)
+    request = make_parity("gluon", "tiny", data=data, seed=3, oracle=tmp_path)
     with refused("no record", str(tmp_path)):
-        oracle_of(replace(request, oracle=tmp_path))
+        check_oracle(request, tmp_path)
     Run(tmp_path, record(experiment)).resume(None)
     with refused("tensors.safetensors", "protocol oracle"):
-        oracle_of(replace(request, oracle=tmp_path))
+        check_oracle(request, tmp_path)
     save_tensors(tmp_path / "tensors.safetensors", {"logits": np.zeros(3)})
-    with refused("choices.safetensors"):
-        oracle_of(replace(request, oracle=tmp_path))
-    save_tensors(tmp_path / "choices.safetensors", {"0.relu1": np.zeros(3)})
     with refused("record", "knows no tensors.safetensors"):
-        oracle_of(replace(request, oracle=tmp_path))
+        check_oracle(request, tmp_path)
     Run(tmp_path, record(experiment)).end("finished")
-    assert oracle_of(replace(request, oracle=tmp_path)) == tmp_path
+    with refused("choices.safetensors"):
+        check_oracle(request, tmp_path)
+    save_tensors(tmp_path / "choices.safetensors", {"0.relu1": np.zeros(3)})
+    Run(tmp_path, record(experiment)).end("finished")
+    check_oracle(request, tmp_path)
     flip(tmp_path / "choices.safetensors")
     with refused("choices.safetensors", "damaged"):
-        oracle_of(replace(request, oracle=tmp_path))
-    assert oracle_of(replace(request, oracle=tmp_path), verify=False) == tmp_path
+        check_oracle(request, tmp_path)
     with refused("another experiment"):
-        oracle_of(replace(request, oracle=tmp_path, seed=4))
+        check_oracle(replace(request, seed=4), tmp_path)

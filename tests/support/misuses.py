@@ -48,7 +48,7 @@ MISUSES = {
     "a device that is not there": Misuse(("--devices", "gpu:63"), ("no gpu:63",)),
     "a truncated store": Misuse(("--data", "TRUNCATED"), ("test_images.npy", "truncated", "prepare")),
     "a store from the future": Misuse(("--data", "FUTURE"), ("version 9", "version 2")),
-    "parity in bf16": Misuse(("--precision", "bf16"), ("readings", "bf16"), "parity"),
+    "a flag of another verb": Misuse(("--precision", "bf16", "--oracle", "NOWHERE"), ("--precision",), "parity"),
     "a GPU's precision on a processor": Misuse(("--precision", "tf32"), ("tf32", "fp32")),
     "parity without an oracle": Misuse((), ("--oracle",), "parity"),
     "parity with what is no oracle": Misuse(("--oracle", "NOWHERE"), ("no record", "NOWHERE"), "parity"),

@@ -1,56 +1,17 @@
-"""Test errors: one view or ten, every image counted once."""
+"""Test errors: one view or ten, every image counted once.
 
-import deepspeed.comm as dist
-import numpy as np
-import torch
+python -m deepspeed_impl evaluate --case photos --out results/runs/deepspeed/photos/stages/seed0
+"""
 
-from deepspeed_impl import feed
-from deepspeed_impl.session import Session, open_session
-from protocol.base.log import log
-from protocol.runs import evaluation
+from deepspeed_impl.session import open_session
+from deepspeed_impl.train import Trainee
+from protocol.runs import training
 from protocol.runs.request import EvaluateRequest
 from protocol.runs.run import saved_weights
 
 
-def predictor(session: Session) -> evaluation.Predict:
-    """Images (batch, 3, crop, crop) -> logits (batch, classes) on every rank, without dropout."""
-    engine = session.engine
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        size = session.micro.size
-        pieces = feed.micro_batches(images, np.zeros(len(images), np.int64), size, session.dtype, engine.device)
-        # DeepSpeed adds evaluation's outputs to a total that training left behind, of another shape.
-        engine.total_loss = None
-        outputs = engine.eval_batch(
-            iter(pieces), compute_loss=False, reduce_output=None, bcast_loss=False, num_micro_batches=len(pieces)
-        )
-        engine.total_loss = None
-        if engine.is_last_stage():
-            logits = torch.cat(outputs)
-        else:
-            logits = torch.empty(len(images), session.experiment.case.classes, dtype=session.dtype)
-        logits = logits.to(engine.device)
-        dist.broadcast(logits, src=session.keeper)
-        return logits.cpu().numpy()
-
-    return predict
-
-
-def probabilities(session: Session, *, ten: bool) -> np.ndarray:
-    """Class probabilities (test images, classes), on every rank."""
-    experiment = session.experiment
-    return evaluation.predict_all(experiment, predictor(session), experiment.case.batch, ten=ten)
-
-
 def evaluate(request: EvaluateRequest) -> None:
-    """Print the errors of a finished run's weights, with one view and with ten."""
+    """Say the errors of a finished run's weights, with one view and with ten."""
     session = open_session(request, "train")
     session.stage.load(saved_weights(request.out, session.experiment.network))
-    labels = session.experiment.testing.labels
-    for ten in (False, True):
-        found = evaluation.errors(probabilities(session, ten=ten), labels)
-        if session.keeps_record:
-            log(
-                f"{'ten views' if ten else 'one view'}: top-1 error {found['top1_error']:.2%}, "
-                f"top-5 error {found['top5_error']:.2%}, loss {found['validation_loss']:.4f}"
-            )
+    training.evaluate(Trainee(session))

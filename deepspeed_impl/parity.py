@@ -13,9 +13,9 @@ import deepspeed.comm as dist
 import torch
 
 from deepspeed_impl import feed
-from deepspeed_impl.evaluate import predictor, probabilities
 from deepspeed_impl.imposed import impose, make_imposed
 from deepspeed_impl.network import Slice, Stage, make_module
+from deepspeed_impl.predict import predictor, probabilities
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Activation

@@ -3,8 +3,9 @@
 python -m deepspeed_impl train --case photos --placement stages
 """
 
-import time
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import deepspeed.comm as dist
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 
 from deepspeed_impl import feed
-from deepspeed_impl.evaluate import probabilities
+from deepspeed_impl.predict import probabilities
 from deepspeed_impl.session import Session, open_session
-from protocol.base.tensors import save_tensors
-from protocol.runs import evaluation, state
+from protocol.experiment.experiment import Experiment
+from protocol.runs import state, training
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
@@ -45,6 +46,45 @@ def load_state(session: Session, folder: Path, step: int) -> None:
     session.stage.count_from(step)
 
 
+@dataclass(frozen=True)
+class Trainee:
+    """This rank's part of the network, as :func:`protocol.runs.training.train` trains it."""
+
+    session: Session
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.session.experiment
+
+    @property
+    def keeps_record(self) -> bool:
+        return self.session.keeps_record
+
+    def batches(self, steps: range) -> Iterator[list[feed.Micro]]:
+        session, engine = self.session, self.session.engine
+        first = engine.is_first_stage()
+        return feed.training_batches(self.experiment, steps, session.micro, session.dtype, engine.device, first=first)
+
+    def update(self, batch: list[feed.Micro], rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        return train_step(self.session, batch, rate)
+
+    def number(self, value: torch.Tensor) -> float:
+        return float(value)
+
+    def probabilities(self, *, ten: bool) -> np.ndarray:
+        return probabilities(self.session, ten=ten)
+
+    def save(self, run: Run, done: int) -> None:
+        """One rank of each stage writes its shard; when all have, the keeper of the record publishes them."""
+        held = training_state(self.session)
+        if self.session.keeps_stage:
+            state.write_shard(state.draft_of(run.folder, done), self.session.engine.stage_id, held)
+        dist.barrier()
+        if self.keeps_record:
+            run.publish(done)
+        dist.barrier()
+
+
 def train(request: TrainRequest) -> None:
     """Train to the end, or to ``request.steps``, whichever comes first."""
     session = open_session(request, "train")
@@ -61,9 +101,7 @@ def train(request: TrainRequest) -> None:
             dist.barrier()
             if latest:
                 load_state(session, latest, start)
-            _train(session, run, start, total)
-            if total == experiment.total_steps:
-                _final_test(session, run)
+            training.train(Trainee(session), run, range(start, total))
             if session.keeps_record:
                 shapes = experiment.network.parameter_shapes()
                 last = state.states(run.folder)[-1]
@@ -71,58 +109,3 @@ def train(request: TrainRequest) -> None:
                     both = shapes | {f"momentum.{name}": shape for name, shape in shapes.items()}
                     run.hold(request.oracle, experiment, state.read_tensors(last, both))
                 run.finish(state.read_tensors(last, shapes))
-
-
-def _train(session: Session, run: Run, start: int, total: int) -> None:
-    experiment, engine = session.experiment, session.engine
-    steps_per_epoch = experiment.steps_per_epoch
-    waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-    clock = time.perf_counter()
-    steps = range(start, total)
-    batches = feed.training_batches(
-        experiment, steps, session.micro, session.dtype, engine.device, first=engine.is_first_stage()
-    )
-    for step, batch in zip(steps, batches, strict=True):
-        loss, error = train_step(session, batch, experiment.rate(step))
-        waiting.append((step, loss, error))
-        done = step + 1
-        ends_epoch, saves = done % steps_per_epoch == 0, done % experiment.case.checkpoint_steps == 0
-        # Reading a number makes the host wait for the device, so losses are read a few at a time.
-        if ends_epoch or saves or done == total or len(waiting) == 10:
-            rows = [(number, float(a), float(b)) for number, a, b in waiting]
-            run.log_steps(experiment, rows, time.perf_counter() - clock)
-            waiting.clear()
-            if ends_epoch:
-                _test_epoch(session, run, done // steps_per_epoch - 1)
-            if saves or done == total:
-                _save(session, run, done)
-            clock = time.perf_counter()
-
-
-def _save(session: Session, run: Run, done: int) -> None:
-    """One rank of each stage writes its shard; when all have, the keeper of the record publishes them."""
-    held = training_state(session)
-    if session.keeps_stage:
-        state.write_shard(state.draft_of(run.folder, done), session.engine.stage_id, held)
-    dist.barrier()
-    if session.keeps_record:
-        run.publish(done)
-    dist.barrier()
-
-
-def _test_epoch(session: Session, run: Run, epoch: int) -> None:
-    found = evaluation.errors(probabilities(session, ten=False), session.experiment.testing.labels)
-    if session.keeps_record:
-        run.log_epoch(session.experiment, epoch, found, views=1)
-
-
-def _final_test(session: Session, run: Run) -> None:
-    test = session.experiment.testing
-    kept = {"labels": np.asarray(test.labels, np.int16), "tiles": np.asarray(test.tiles, np.int32)}
-    for views in (1, 10):
-        found = probabilities(session, ten=views == 10)
-        kept[f"ranks_{views}"] = evaluation.ranks(found, test.labels).astype(np.int16)
-    if session.keeps_record:
-        last = session.experiment.case.epochs - 1
-        run.log_epoch(session.experiment, last, evaluation.errors(found, test.labels), views=10)
-        save_tensors(run.folder / "predictions.safetensors", kept)

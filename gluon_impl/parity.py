@@ -13,9 +13,9 @@ import numpy as np
 from mxnet import autograd
 
 from gluon_impl import feed, train
-from gluon_impl.evaluate import predictor, probabilities
 from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, Share, make_block
+from gluon_impl.predict import predictor, probabilities
 from gluon_impl.session import Session, open_session
 from paper.architecture import Activation
 from protocol.base.tensors import read_tensors

@@ -3,8 +3,8 @@
 python -m gluon_impl train --case photos --placement columns
 """
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mxnet as mx
@@ -12,13 +12,13 @@ import numpy as np
 from mxnet import autograd
 
 from gluon_impl import feed
-from gluon_impl.evaluate import probabilities
 from gluon_impl.feed import Batch
 from gluon_impl.network import AlexNet, CrossEntropy
 from gluon_impl.optimizer import Optimizer
+from gluon_impl.predict import probabilities
 from gluon_impl.session import Session, open_session
-from protocol.base.tensors import save_tensors
-from protocol.runs import evaluation, state
+from protocol.experiment.experiment import Experiment
+from protocol.runs import state, training
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
@@ -71,6 +71,34 @@ def load_state(session: Session, folder: Path) -> None:
     session.optimizer.load(tensors)
 
 
+@dataclass(frozen=True)
+class Trainee:
+    """The network on its contexts, as :func:`protocol.runs.training.train` trains it."""
+
+    session: Session
+    keeps_record: bool = True  # there is one process
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.session.experiment
+
+    def batches(self, steps: range) -> Iterator[Batch]:
+        return feed.training_batches(self.experiment, self.session.network, steps)
+
+    def update(self, batch: Batch, rate: float) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        return train_step(self.session.network, self.session.optimizer, batch, rate)
+
+    def number(self, value: mx.nd.NDArray) -> float:
+        return float(value.asscalar())
+
+    def probabilities(self, *, ten: bool) -> np.ndarray:
+        return probabilities(self.experiment, self.session.network, ten=ten)
+
+    def save(self, run: Run, done: int) -> None:
+        state.write_shard(state.draft_of(run.folder, done), 0, training_state(self.session))
+        run.publish(done)
+
+
 def train(request: TrainRequest) -> None:
     """Train to the end, or to ``request.steps``, whichever comes first."""
     session = open_session(request, "train")
@@ -83,51 +111,7 @@ def train(request: TrainRequest) -> None:
             start = run.resume(latest)
             if latest:
                 load_state(session, latest)
-            _train(session, run, start, total)
-            if total == experiment.total_steps:
-                _final_test(session, run)
-                if request.oracle:
-                    run.hold(request.oracle, experiment, training_state(session))
+            training.train(Trainee(session), run, range(start, total))
+            if request.oracle and total == experiment.total_steps:
+                run.hold(request.oracle, experiment, training_state(session))
             run.finish(session.network.weights())
-
-
-def _train(session: Session, run: Run, start: int, total: int) -> None:
-    experiment, network = session.experiment, session.network
-    steps_per_epoch = experiment.steps_per_epoch
-    waiting: list[tuple[int, mx.nd.NDArray, mx.nd.NDArray]] = []
-    clock = time.perf_counter()
-    for step, batch in enumerate(feed.training_batches(experiment, network, range(start, total)), start):
-        loss, error = train_step(network, session.optimizer, batch, experiment.rate(step))
-        waiting.append((step, loss, error))
-        done = step + 1
-        ends_epoch, saves = done % steps_per_epoch == 0, done % experiment.case.checkpoint_steps == 0
-        # Reading a number makes the host wait for the devices, so losses are read a few at a time.
-        if ends_epoch or saves or done == total or len(waiting) == 10:
-            rows = [(number, float(a.asscalar()), float(b.asscalar())) for number, a, b in waiting]
-            seconds = time.perf_counter() - clock
-            run.log_steps(experiment, rows, seconds)
-            waiting.clear()
-            if ends_epoch:
-                _test_epoch(session, run, done // steps_per_epoch - 1)
-            if saves or done == total:
-                state.write_shard(state.draft_of(run.folder, done), 0, training_state(session))
-                run.publish(done)
-            clock = time.perf_counter()
-
-
-def _test_epoch(session: Session, run: Run, epoch: int) -> None:
-    labels = session.experiment.testing.labels
-    found = evaluation.errors(probabilities(session.experiment, session.network, ten=False), labels)
-    run.log_epoch(session.experiment, epoch, found, views=1)
-
-
-def _final_test(session: Session, run: Run) -> None:
-    test = session.experiment.testing
-    kept = {"labels": np.asarray(test.labels, np.int16), "tiles": np.asarray(test.tiles, np.int32)}
-    for views in (1, 10):
-        found = probabilities(session.experiment, session.network, ten=views == 10)
-        kept[f"ranks_{views}"] = evaluation.ranks(found, test.labels).astype(np.int16)
-    run.log_epoch(
-        session.experiment, session.experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10
-    )
-    save_tensors(run.folder / "predictions.safetensors", kept)

@@ -1,0 +1,96 @@
+"""The course of a training run, the same in every backend: steps, what is logged of them, saves, tests.
+
+Backends keep what is theirs: how a batch gets to the devices, a step, the probabilities, and who writes which shard.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from protocol.base.log import log
+from protocol.base.tensors import save_tensors
+from protocol.experiment.experiment import Experiment
+from protocol.runs import evaluation
+from protocol.runs.run import Run
+
+LOGGED_TOGETHER = 10  # steps, at the most
+
+
+class Trainee(Protocol):
+    """A network that a backend has on its devices. Of several processes, each has one and does all of this."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def keeps_record(self) -> bool:
+        """Whether this process, of several, writes the run's folder."""
+
+    def batches(self, steps: range) -> Iterator[Any]:
+        """The batch of each step, augmented, on the devices."""
+
+    def update(self, batch: Any, rate: float) -> tuple[Any, Any]:
+        """One step. Returns the batch's mean loss and its share of wrong first guesses, which may still be computed."""
+
+    def number(self, value: Any) -> float:
+        """What :meth:`update` returned, when it is there."""
+
+    def probabilities(self, *, ten: bool) -> np.ndarray:
+        """Class probabilities (test images, classes), of one view or the mean over ten."""
+
+    def save(self, run: Run, done: int) -> None:
+        """Save the state after ``done`` steps."""
+
+
+def train(trainee: Trainee, run: Run, steps: range) -> None:
+    """Carry out ``steps``, and the last test if they end the training."""
+    experiment = trainee.experiment
+    waiting: list[tuple[int, Any, Any]] = []
+    clock = time.perf_counter()
+    for step, batch in zip(steps, trainee.batches(steps), strict=True):
+        loss, error = trainee.update(batch, experiment.rate(step))
+        waiting.append((step, loss, error))
+        done = step + 1
+        ends_epoch, saves = done % experiment.steps_per_epoch == 0, done % experiment.case.checkpoint_steps == 0
+        # Reading a number makes the host wait for the devices, so losses are read a few at a time.
+        if ends_epoch or saves or done == steps.stop or len(waiting) == LOGGED_TOGETHER:
+            rows = [(at, trainee.number(own), trainee.number(wrong)) for at, own, wrong in waiting]
+            run.log_steps(experiment, rows, time.perf_counter() - clock)
+            waiting.clear()
+            if ends_epoch:
+                found = evaluation.errors(trainee.probabilities(ten=False), experiment.testing.labels)
+                if trainee.keeps_record:
+                    run.log_epoch(experiment, done // experiment.steps_per_epoch - 1, found, views=1)
+            if saves or done == steps.stop:
+                trainee.save(run, done)
+            clock = time.perf_counter()
+    if steps.stop == experiment.total_steps:
+        _last_test(trainee, run)
+
+
+def _last_test(trainee: Trainee, run: Run) -> None:
+    experiment = trainee.experiment
+    test = experiment.testing
+    kept: dict[str, np.ndarray] = {
+        "labels": np.asarray(test.labels, np.int16),
+        "tiles": np.asarray(test.tiles, np.int32),
+    }
+    for views in (1, 10):
+        found = trainee.probabilities(ten=views == 10)
+        kept[f"ranks_{views}"] = evaluation.ranks(found, test.labels).astype(np.int16)
+    if trainee.keeps_record:
+        run.log_epoch(experiment, experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10)
+        save_tensors(run.folder / "predictions.safetensors", kept)
+
+
+def evaluate(trainee: Trainee) -> None:
+    """Say the test errors, with one view and with ten."""
+    for ten in (False, True):
+        found = evaluation.errors(trainee.probabilities(ten=ten), trainee.experiment.testing.labels)
+        if trainee.keeps_record:
+            log(
+                f"{'ten views' if ten else 'one view'}: top-1 error {found['top1_error']:.2%}, "
+                f"top-5 error {found['top5_error']:.2%}, loss {found['validation_loss']:.4f}"
+            )

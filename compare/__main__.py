@@ -56,7 +56,10 @@ STYLES = {
 Interpreters = Annotated[list[str] | None, typer.Option(help=conductor.INTERPRETER_HELP, metavar="BACKEND=PYTHON")]
 
 app = typer.Typer(
-    help="Hold the backends against each other and the paper.", add_completion=False, pretty_exceptions_enable=False
+    help="Hold the backends against each other and the paper.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
 )
 
 
@@ -166,7 +169,10 @@ def lint(
     measured = read_lint(record)
     findings = linting.judge(measured)
     folder = record if record.is_dir() else record.parent
-    write_table(folder / "lint.csv", linting.COLUMNS, map(asdict, findings))
+    target = folder / "lint.csv"
+    if target.exists() and not target.read_text(errors="replace").startswith(",".join(linting.COLUMNS)):
+        raise Misuse(f"{target} is not of this project, and would be lost: move it away")
+    write_table(target, linting.COLUMNS, map(asdict, findings))
     _print_findings(findings)
     log(linting.summary(measured, findings))
     log(f"table: {folder / 'lint.csv'}")

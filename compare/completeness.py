@@ -44,4 +44,5 @@ def sentence(found: list[str], jobs: int) -> str:
         return f"All {jobs} runs of the profile are there and whole."
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     named = "; ".join(found[:SHOWN])
-    return f"The audit is incomplete, {len(found)} runs are missing or damaged (its profile has {jobs}): {named}{more}."
+    many = "1 thing that its runs leave is" if len(found) == 1 else f"{len(found)} things that its runs leave are"
+    return f"The audit is incomplete, {many} missing or damaged (its profile has {jobs} runs): {named}{more}."

@@ -33,7 +33,7 @@ from deepspeed_impl import heartbeat
 from deepspeed_impl.heartbeat import IDLE, TICKS
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.base.allocation import KEEP_FREED_MEMORY
-from protocol.base.errors import Diverged, Failed, Misuse
+from protocol.base.errors import Diverged, Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.base.sealed import one_line
 from protocol.runs.request import PlacedRequest
@@ -151,6 +151,7 @@ def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     sys.argv = command
     launcher.subprocess.Popen = _Rank
+    launcher.logger.setLevel("CRITICAL")  # what a rank ended with is said by the command line
     try:
         launcher.main()
     finally:
@@ -278,6 +279,8 @@ def accountable() -> Iterator[None]:
         os._exit(130)
     except Misuse as error:
         _say(2, str(error))
+    except OSError as error:
+        _say(2, of_the_system(error))
     except Diverged as error:
         if not str(error):
             time.sleep(GRACE)  # the rank that keeps the record has yet to write it

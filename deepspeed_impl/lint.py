@@ -20,7 +20,7 @@ from protocol.base.errors import Misuse
 from protocol.base.log import log
 from protocol.lint.factory import call_factory
 from protocol.lint.observation import Traced, observe
-from protocol.lint.record import LintRequest, write_lint
+from protocol.lint.record import LintRequest, check_lint_folder, write_lint
 
 PACKAGES = ("torch", "numpy")
 aten = torch.ops.aten
@@ -28,6 +28,7 @@ aten = torch.ops.aten
 
 def lint(request: LintRequest) -> None:
     """Write the probe record of the network that the request's factory makes."""
+    check_lint_folder(request.out)
     settle("fp32")
     record = observe(request, "deepspeed", PACKAGES, lambda: Subject(request.spec))
     path = write_lint(request.out, record)

@@ -20,7 +20,7 @@ from protocol.base.errors import Misuse
 from protocol.base.log import log
 from protocol.lint.factory import call_factory
 from protocol.lint.observation import Traced, observe
-from protocol.lint.record import LintRequest, write_lint
+from protocol.lint.record import LintRequest, check_lint_folder, write_lint
 
 PACKAGES = ("mxnet", "numpy")
 OPERATORS = ("Convolution", "FullyConnected")
@@ -28,6 +28,7 @@ OPERATORS = ("Convolution", "FullyConnected")
 
 def lint(request: LintRequest) -> None:
     """Write the probe record of the network that the request's factory makes."""
+    check_lint_folder(request.out)
     record = observe(request, "gluon", PACKAGES, lambda: Subject(request.spec))
     path = write_lint(request.out, record)
     log(f"measured {request.spec}: {path}; what it keeps of the paper: nox -s compare -- lint {path}")

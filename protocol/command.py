@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from protocol.base.errors import Failed, Misuse
+from protocol.base.errors import Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.lint.record import LintRequest, make_lint_request
 from protocol.runs.request import make_bench, make_evaluate, make_parity, make_train
@@ -49,8 +49,7 @@ def run(app: typer.Typer) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        _stop(f"{named}{error.strerror or error}")
+        _stop(of_the_system(error))
     except Exception as error:
         # Typer's own usage errors, whichever release of it carries which base class.
         if not hasattr(error, "format_message"):

@@ -16,6 +16,10 @@ def shown(record: LintRecord) -> Words:
     words["parameters"] = f"{record.parameters:,}"
     if record.unseen:
         words["parameters"] += f", {record.unseen:,} of them in none of the layers"
+    if 2 * record.unseen > record.parameters:
+        # Most of the network went by unseen: what was seen says nothing of how many layers there are.
+        for fact in ("layers", "read one column", "read both columns", "units", "classes", "fc6's inputs"):
+            words.pop(fact, None)
     if record.initialised:
         words["deviations"] = each((layer.name, _alike(map(_deviation, layer.operations))) for layer in found)
         words["biases"] = listed(_alike(map(_bias, layer.operations)) for layer in found)
@@ -36,11 +40,13 @@ def _sizes(found: list[LintedLayer]) -> Words:
         "maps": listed(str(layer.maps) for layer in convs),
         "kernels": listed(_alike(map(_kernel, layer.operations)) for layer in convs),
         "kernel depth": listed(_alike(str(op.weight[1]) for op in layer.operations) for layer in convs),
-        "strides": listed(_alike(str(w.stride) if w else "uneven" for w in layer.windows) for layer in convs),
-        "padding": listed(_alike(padding(w.pad, w.end) if w else "uneven" for w in layer.windows) for layer in convs),
         "map sizes": listed(_alike(str(op.shape_out[1]) for op in layer.operations) for layer in convs),
         "layers with biases": listed(layer.name for layer in found if all(op.bias for op in layer.operations)),
     }
+    # Holes in a kernel, or strides beyond what was tried, fit no window, and show neither.
+    if all(all(layer.windows) for layer in convs):
+        words["strides"] = listed(_alike(str(w.stride) for w in layer.windows if w) for layer in convs)
+        words["padding"] = listed(_alike(padding(w.pad, w.end) for w in layer.windows if w) for layer in convs)
     if all(layer.reads for layer in found[1:]):
         words["read one column"] = listed(layer.name for layer in found if layer.reads == OWN)
         words["read both columns"] = listed(layer.name for layer in found if layer.reads == BOTH)
@@ -87,7 +93,7 @@ def _after(found: list[LintedLayer]) -> Words:
         return each((name, value) for name, value in words if value)
 
     normed, pooled = where(responses.norms), where(responses.pools)
-    dropped = [layer for layer in found if any(map(responses.dropout, layer.responses))]
+    dropped = [layer for layer in found if any(map(responses.drops, layer.responses))]
     words = {
         "nonlinearity": said(found, _nonlinearity),
         "norm and ReLU": said(normed, _norm_and_relu),
@@ -105,15 +111,23 @@ def _after(found: list[LintedLayer]) -> Words:
         "dropout's scale": said(dropped, _scale),
     }
     if all(layer.responses for layer in found):
-        words["norm after"] = listed(layer.name for layer in normed)
-        words["norm within a map"] = listed(layer.name for layer in where(responses.norms_within_map))
         words["pooling after"] = listed(layer.name for layer in pooled)
-        words["dropout after"] = listed(layer.name for layer in dropped)
+        told = [response for layer in found for response in layer.responses]
+        # Where one layer does not show it, no list of those that have it is whole.
+        if all(responses.norms(response) is not None for response in filter(responses.steady, told)):
+            words["norm after"] = listed(layer.name for layer in normed)
+            words["norm within a map"] = listed(layer.name for layer in where(responses.norms_within_map))
+        if all(responses.drops(response) is not None for response in told):
+            words["dropout after"] = listed(layer.name for layer in dropped)
     return words
 
 
 def _nonlinearity(response: Response) -> str | None:
-    return responses.nonlinearity(response) if responses.steady(response) else None
+    if not responses.steady(response):
+        return None
+    seen = responses.nonlinearity(response)
+    # A normalisation's own scale and shift make another of any.
+    return None if response.batched and seen == "another" else seen
 
 
 def _norm_and_relu(response: Response) -> str | None:
@@ -140,11 +154,13 @@ def _norm_maps(response: Response) -> str | None:
     return norm_maps(apart=responses.window_of(response.boundary) == 1)
 
 
-def _pool_windows(response: Response) -> str:
+def _pool_windows(response: Response) -> str | None:
     found = responses.pooling(response)
     if found and max(last for _, _, last in response.reach) == 0:
         return f"{found.size}, a single window"  # which shows no stride
-    return pool_windows(found.size, found.stride, found.pad) if found else "uneven"
+    if found is None:
+        return None if responses.farther_than_asked(response) else "uneven"
+    return pool_windows(found.size, found.stride, found.pad)
 
 
 def _pool_takes(response: Response) -> str | None:

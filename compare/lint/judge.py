@@ -92,6 +92,8 @@ def judge(record: LintRecord) -> list[Finding]:
         if verdict == BROKEN and fact != "classes":
             alike = [name for name, other in known.items() if other.get(fact) == words]
             note = f"as in {', '.join(alike)}" if alike else ""
+        if fact == "parameters" and verdict == BROKEN and found.get("classes", str(CLASSES)) != str(CLASSES):
+            paper = f"{paper} with {found['classes']} classes"
         findings.append(Finding(fact, section, paper, words, verdict, note))
     return findings
 

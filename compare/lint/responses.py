@@ -1,8 +1,10 @@
 """What lies in a passage, read off its responses alone: nonlinearity, norm, pooling, dropout."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import tanh
+from itertools import pairwise
+from math import isnan, tanh
 
 import numpy as np
 
@@ -21,6 +23,12 @@ def close(left: float, right: float, tolerance: float = CLOSE) -> bool:
 def steady(response: Response) -> bool:
     """Whether nothing is dropped at test, without which a single reading tells nothing."""
     return response.lost_tested < NOTHING
+
+
+def bounded(response: Response) -> bool:
+    """Whether two positive inputs give the same, as beyond a limit: neighbours may count there, and not show."""
+    positive = [arrives for value, arrives in sorted(response.curve) if value > 0]
+    return any(close(left, right, 1e-6) for left, right in pairwise(positive))
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,12 @@ def pools(response: Response) -> bool:
     return any((first, last) != (row, row) for row, first, last in response.reach)
 
 
+def farther_than_asked(response: Response) -> bool:
+    """Whether a window takes in more rows than any that was tried."""
+    held = Counter(place for _, first, last in response.reach if last >= 0 for place in range(first, last + 1))
+    return max(held.values(), default=0) >= LARGEST_WINDOW
+
+
 def takes_largest(response: Response) -> bool | None:
     """Whether pooling keeps the largest of a window, to which another value adds nothing; None if none was asked.
 
@@ -89,26 +103,27 @@ def nonlinearity(response: Response) -> str:
     if any(arrives <= 0 for arrives in positive.values()):
         return "another"
     if not any(negative.values()):
+        if not bounded(response):
+            return "ReLU"
         cap = cut_off(response)
-        return "ReLU" if cap is None else f"ReLU up to {cap:g}"
+        return "ReLU up to a limit" if cap is None else f"ReLU up to {cap:g}"
     if all(close(arrives, -positive[-value]) for value, arrives in negative.items()):
         saturated = positive[max(positive)]
-        bends = all(close(arrives, saturated * tanh(value)) for value, arrives in positive.items())
-        return "tanh" if bends else "none"
+        if all(close(arrives, saturated * tanh(value)) for value, arrives in positive.items()):
+            return "tanh"
+        return "another" if bounded(response) else "none"
     return "another"
 
 
 def cut_off(response: Response) -> float | None:
-    """The value that positive inputs never get beyond, up to which they pass in proportion; None where there is none.
+    """The value that positive inputs never get beyond, up to which they pass as they are; None where there is none.
 
-    A norm bends them long before they would get there.
+    Where a norm bends them or scales them, what arrives at the most is not what the nonlinearity lets through.
     """
     points = sorted((value, arrives) for value, arrives in response.curve if value > 0)
     (least, first), (_, cap) = points[0], points[-1]
-    slope = first / least
-    if all(close(arrives, min(slope * value, cap)) for value, arrives in points) and cap < slope * points[-1][0] / 2:
-        return cap
-    return None
+    as_they_are = close(first, least) and all(close(arrives, min(value, cap)) for value, arrives in points)
+    return cap if as_they_are and cap < points[-1][0] / 2 else None
 
 
 def window_of(neighbours: Iterable[tuple[int, float]]) -> int:
@@ -136,12 +151,17 @@ class NormFit:
     k: float
 
 
-def norms(response: Response) -> bool:
-    """Whether a map's neighbours in other maps, or its own size, scale it."""
+def norms(response: Response) -> bool | None:
+    """Whether a map's neighbours in other maps, or its own size, scale it; None where that would not show.
+
+    What saturates lets through too little for a norm to scale by much.
+    """
     if window_of(response.neighbours) > 1:
         return True
+    if bounded(response) or nonlinearity(response) not in ("ReLU", "none"):
+        return None
     ratios = [arrives / value for value, arrives in response.curve if value > 0]
-    return nonlinearity(response) in ("ReLU", "none") and not close(min(ratios), max(ratios), FITS)
+    return not close(min(ratios), max(ratios), FITS)
 
 
 def fit_norm(response: Response) -> NormFit | None:
@@ -190,16 +210,21 @@ def norms_within_map(response: Response) -> bool | None:
     return not close(response.places.beside, max(response.places.dim, response.places.half))
 
 
+def drops(response: Response) -> bool | None:
+    """Whether something is lost by chance; None where something happens by chance that is no loss of what arrives."""
+    return None if isnan(response.lost) else NOTHING < response.lost < 1 - NOTHING
+
+
 def dropout(response: Response) -> tuple[float, str] | None:
     """The share that is lost, and how the mean is kept; None where nothing is lost."""
     lost = response.lost
-    if not NOTHING < lost < 1 - NOTHING:
+    if not drops(response):
         return None
     if not steady(response):
         return lost, "on at test too"
     untouched = tanh(1) if nonlinearity(response) == "tanh" else 1.0
-    if not response.survivors:
-        # Batch normalisation took away all that the stimulus was.
+    if not response.survivors or response.batched:
+        # Batch normalisation changes the mean too, or took away all that the stimulus was.
         return lost, ""
     ratio = response.tested / response.survivors
     # A share of masks is known to about a percent.

@@ -9,5 +9,11 @@ class Failed(Exception):
     """What was rightly asked for could not be done to its end. Ends a command with status 1; what was saved is kept."""
 
 
+def of_the_system(error: OSError) -> str:
+    """What the system would not do, in a sentence: which file, and why."""
+    named = f"{error.filename}: " if error.filename else ""
+    return f"{named}{error.strerror or error}"
+
+
 class Diverged(Failed):
     """A loss that is no number any more."""

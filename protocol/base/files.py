@@ -24,6 +24,7 @@ from protocol.base.errors import Misuse
 DRAFT = ".draft"
 POLL = 0.2  # seconds
 SHOWN = 3  # names in a sentence
+BEGINNING = b'{\n "version": '  # of every JSON file that this project writes
 
 
 def digest_file(path: Path) -> str:
@@ -139,7 +140,22 @@ def check_replaceable(path: Path, holds: Collection[str], mark: str) -> None:
     if not path.is_dir():
         raise Misuse(f"{path} is a file, where a folder is to be written: name another place")
     there = sorted(entry.name for entry in path.iterdir())
-    foreign = there if mark not in there else [name for name in there if name not in holds]
+    marked = (path / mark).exists() and (Path(mark).suffix != ".json" or is_own(path / mark))
+    _refuse_foreign(path, [name for name in there if name not in holds] if marked else there)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a JSON file begins as this project's do, whatever has become of it since."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
+
+
+def _refuse_foreign(path: Path, foreign: list[str]) -> None:
     if foreign:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise Misuse(
@@ -162,6 +178,9 @@ def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
     draft, before, lock = (path.with_name(f".{path.name}{kind}") for kind in (DRAFT, ".before", ".lock"))
     with locked(lock, f"another process is writing {path}"):
         try:
+            for left in (draft, before):
+                if left.is_dir():
+                    _refuse_foreign(left, sorted({entry.name for entry in left.iterdir()} - {*holds}))
             _recover(path, draft, before)
             draft.mkdir()
             try:

@@ -1,5 +1,7 @@
 """Safetensors files: written whole, read one tensor at a time, refused with a sentence where they are not whole."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +16,21 @@ from protocol.base.sealed import Damaged, one_line
 
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Replace ``path`` by ``tensors``, on the disk, in one step."""
+    """Replace ``path`` by ``tensors``, on the disk, in one step.
+
+    Raises:
+        OSError: the system would not write it.
+    """
     with replacing(path) as draft:
-        # safetensors writes memory as it lies, whatever an array's strides say.
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, draft)
+        try:
+            # safetensors writes memory as it lies, whatever an array's strides say.
+            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, draft)
+        except SafetensorError as error:
+            # What the system would not do comes as text alone.
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from None
 
 
 @contextmanager

@@ -86,18 +86,18 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         Misuse: there is no store, it is damaged, or another version of this project wrote it.
     """
-    missing = f"there is no data store at {folder}; make one with: {command_for(folder.name)}"
+    missing = f"there is no data store at {folder}; make one with: {command_for(folder)}"
     manifest = read_sealed(folder / "store.json", Manifest, VERSION, missing, REMEDY)
     if manifest.sha256.keys() != set(FILES):
         raise Damaged(f"{folder / 'store.json'} does not list the files of a store: {REMEDY}")
     return manifest
 
 
-def command_for(store: str) -> str:
-    """What prepares the store of that name."""
-    if store == "imagenet":
-        return "nox -s prepare -- imagenet --train FOLDER --validation FOLDER"
-    return "nox -s prepare -- photos"
+def command_for(folder: Path) -> str:
+    """What prepares the store in ``folder``."""
+    what = "imagenet --train FOLDER --validation FOLDER" if folder.name == "imagenet" else "photos"
+    where = "" if folder.parent == Path("results/stores") else f" --data {folder.parent}"
+    return f"nox -s prepare -- {what}{where}"
 
 
 def open_store(folder: Path, *, verify: bool = True) -> Store:

@@ -29,10 +29,10 @@ def call_factory(spec: str, kind: type[Made], kind_name: str) -> Made:
     name, _, attribute = spec.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    # Foreign code may raise anything at all.
+    # Foreign code may raise anything at all, or end the process.
     try:
         module = import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Misuse(f"module {name} cannot be imported ({sentence(error)})") from None
     try:
         found = attrgetter(attribute)(module)
@@ -41,7 +41,7 @@ def call_factory(spec: str, kind: type[Made], kind_name: str) -> Made:
     if not isinstance(found, kind):
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Misuse(f"{spec} cannot be called ({sentence(error)})") from None
     if not isinstance(found, kind):
         raise Misuse(f"{spec} makes a {type(found).__name__}, not {kind_name}")

@@ -10,6 +10,7 @@ an operation answers to just those outputs that lead to it:
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt, prod
 from typing import Protocol
 
@@ -41,7 +42,10 @@ DIM = 100.0  # where each of them still grows with its input
 FARTHEST = 6  # neighbours asked, on each side
 ACROSS = 4  # neighbours asked beyond the middle of the maps
 AT_ONCE = 16  # stimuli in a batch
-AGAIN = 8  # times the same is given, to see what is dropped by chance
+AGAIN = 8  # times the same is given at the least, to see what is dropped by chance
+STEPS = (3, 5, 7, 11)  # of the ramps that images are, as many as a normalisation over the batch needs to see
+WIDEST_HOLES = 4  # rows from one of a kernel's to the next, at the most
+DRAWS = 20_000  # of which a share is known to within half a percent
 SAMPLES = 8  # images in training: enough for a share of zeros to within a percent
 FIRST_ROWS = next(iter(network("two_column", PRESETS["paper"]))).shape_out[1]
 
@@ -168,7 +172,9 @@ def _reach_of_kernel(subject: Subject, index: int, traced: Traced) -> Reach:
     maps, rows, _ = traced.shape_in
     ends = 3 * traced.weight.shape[2]
     lit = sorted({*range(min(rows, ends)), *range(max(0, rows - ends), rows)})
-    strips = np.zeros((len(lit) + 1, maps, rows, traced.weight.shape[3]), np.float32)
+    # As wide as the kernel, and wider where there may be holes in it.
+    wide = min(traced.shape_in[2], WIDEST_HOLES * traced.weight.shape[3])
+    strips = np.zeros((len(lit) + 1, maps, rows, wide), np.float32)
     for number, row in enumerate(lit):
         strips[number, :, row] = LEVEL
     given = subject.apply(index, strips)  # (strips, maps, rows, columns), the last unlit
@@ -316,15 +322,32 @@ class Prober:
         would be taken away whole.
         """
         shape = self._shape(passage.source)
-        given = np.stack([1 + np.arange(prod(shape)) * step % 89 / 89 for step in (3, 5)])
-        values = given.reshape(2, *shape).astype(np.float32)
+        given = np.stack([1 + np.arange(prod(shape)) * step % 89 / 89 for step in STEPS])
+        values = given.reshape(len(STEPS), *shape).astype(np.float32)
         taken = [self._maps(passage, values, training=training) for _ in range(2)]
         if np.array_equal(taken[0], taken[1]):
             return 0.0  # nothing happens by chance
-        taken += [self._maps(passage, values, training=training) for _ in range(AGAIN - 2)]
-        arrives = np.stack(taken) != 0
+        again = max(AGAIN, -(-DRAWS // taken[0].size))
+        taken += [self._maps(passage, values, training=training) for _ in range(again - 2)]
+        arrives = np.stack(taken) != 0  # (again, images, maps, rows, columns)
         ever = arrives.any(axis=0)
-        return 1 - float(arrives[:, ever].mean()) if ever.any() else 0.0
+        lost = 1 - float(arrives[:, ever].mean()) if ever.any() else 0.0
+        # What is dropped before a normalisation is nought in all images together; and some layers put another number in
+        # the place of what they drop.
+        in_both, in_first = 0, 0
+        for one, other in pairwise(range(len(STEPS))):
+            gone = ~arrives[:, [one, other]][:, :, ever[one] & ever[other]]
+            in_both, in_first = in_both + int(gone.all(axis=1).sum()), in_first + int(gone[:, 0].sum())
+        together = in_both / in_first if in_first else 1.0
+        return float("nan") if lost < 0.01 or (together > 0.9 and lost < 0.8) else lost
+
+    def _batched(self, passage: Passage) -> bool:
+        """Whether what arrives of an image in training depends on the others, as normalisation over the batch does."""
+        one = self._ones(passage)[:2]
+        others = np.stack([one[0], 3 * one[1]])
+        alone, beside = (self._maps(passage, values, training=True)[0].astype(np.float64) for values in (one, others))
+        both = (alone != 0) & (beside != 0)
+        return bool(np.abs(alone - beside)[both].max(initial=0.0) > 1e-4 * np.abs(alone).max(initial=0.0))
 
     def _ones(self, passage: Passage) -> np.ndarray:
         return np.ones((SAMPLES, *self._shape(passage.source)), np.float32)
@@ -337,7 +360,8 @@ class Prober:
         trained = self._maps(passage, self._ones(passage), training=True).astype(np.float64)
         kept = trained[trained != 0]
         survivors = float(kept.mean()) if kept.size else 0.0
-        response = passage.response.model_copy(update={"lost": lost, "survivors": survivors})
+        seen = {"lost": lost, "survivors": survivors, "batched": self._batched(passage)}
+        response = passage.response.model_copy(update=seen)
         return passage.model_copy(update={"response": response})
 
     def _places(self, passage: Passage, asked: int) -> Places | None:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.base.errors import Misuse
+from protocol.base.files import is_own
 from protocol.base.sealed import read_sealed, write_sealed
 
 VERSION = 2
@@ -97,8 +98,9 @@ class Response(_Strict):
     the map that far away has the same value), for a map within the first half of the maps, and for its last; distance
     0 is the map alone. ``opposed``: the next map has minus the value. ``reach``: rows that respond to a row.
     ``lost``: of what arrives in training now and then, the share that does not, when the same is given again; so
-    ``lost_tested`` at test. ``survivors``, ``tested``: the mean of what arrives, zeros left out, in training and at
-    test, when the source gives 1 everywhere.
+    ``lost_tested`` at test; no number where something happens by chance that is no such loss. ``batched``: in training,
+    what arrives depends on the other images. ``survivors``, ``tested``: the mean of what arrives, zeros left out, in
+    training and at test, when the source gives 1 everywhere.
     """
 
     curve: list[tuple[float, float]]
@@ -111,6 +113,7 @@ class Response(_Strict):
     survivors: float
     tested: float
     lost_tested: float
+    batched: bool = False
 
 
 class Passage(_Strict):
@@ -152,10 +155,25 @@ class LintRecord(_Strict):
 
 
 def write_lint(folder: Path, record: LintRecord) -> Path:
+    check_lint_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "probe.json"
     write_sealed(path, record)
     return path
+
+
+def check_lint_folder(folder: Path) -> None:
+    """See, before any work, that a record can be written there, and that no file of somebody else's is lost by it.
+
+    Raises:
+        Misuse: it cannot.
+    """
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise Misuse(f"--out {folder} cannot be a folder: {above} is a file")
+    path = folder / "probe.json"
+    if path.exists() and not is_own(path):
+        raise Misuse(f"{path} is not of this project, and would be lost: name another --out")
 
 
 def read_lint(path: Path) -> LintRecord:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from paper.architecture import Network
-from protocol.base.errors import Diverged, Misuse
-from protocol.base.files import locked, sweep
+from protocol.base.errors import Diverged, Misuse, of_the_system
+from protocol.base.files import is_own, locked, sweep
 from protocol.base.log import log
 from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
@@ -40,7 +40,6 @@ from protocol.runs.request import EvaluateRequest, ParityRequest, PlacedRequest,
 
 BENCH_STEPS = 5  # that a bench times unless told
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
-MARKS = (".claim", "record.json")  # one of which is in every run's folder
 SPEAK_EVERY = 10.0  # seconds between two lines of progress
 
 
@@ -66,7 +65,8 @@ def check_out(folder: Path) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise Misuse(f"--out {folder} cannot be a run's folder: {above} is a file")
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in MARKS):
+    own = (folder / ".claim").is_file() or is_own(folder / "record.json")
+    if folder.is_dir() and any(folder.iterdir()) and not own:
         raise Misuse(
             f"--out {folder} holds what no run of this project wrote: name a folder that is new or a run's own"
         )
@@ -253,6 +253,9 @@ class Run:
         except Misuse as misuse:
             self.end("failed", str(misuse))
             raise
+        except OSError as error:
+            self.end("failed", of_the_system(error))
+            raise
         except Exception as error:
             self.end("failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             raise
@@ -312,6 +315,8 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: 
         if damage and speaks:
             log(f"{damage[0]}; going on from step {progress.step}")
         return latest
+    if len(damage) > 1:
+        raise Damaged(f"all {len(damage)} states in {folder} are damaged ({damage[0]}); --no-resume starts anew")
     raise damage[0]
 
 

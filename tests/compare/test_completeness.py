@@ -56,7 +56,7 @@ def test_of_nothing_everything_is_missing() -> None:
     found = completeness.missing(Runs(()), JOBS)
     assert len(found) == len(JOBS)
     assert all("not carried out" in sentence for sentence in found)
-    assert "incomplete, 4 runs" in completeness.sentence(found, 4)
+    assert "incomplete, 4 things" in completeness.sentence(found, 4)
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.title)

@@ -107,17 +107,27 @@ if os.environ.get("RANK") == "1":
 """
 FAILS = """import deepspeed_impl.train as train
     def save(*_):
-        raise ValueError("planted")
+        raise {error}
     train.Trainee.save = save"""
 
 
 @pytest.mark.long
-def test_of_a_rank_that_fails_the_cause_is_said_and_recorded(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(what=FAILS))
-    status, said = train(data, tmp_path / "run")
-    assert (status, said.splitlines()[-1]) == (1, "error: rank 1 failed: ValueError: planted")
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        ('ValueError("planted")', 1, "rank 1 failed: ValueError: planted"),
+        ('OSError(28, "No space left on device", "shard")', 2, "shard: No space left on device"),
+    ],
+)
+def test_of_a_rank_that_fails_the_cause_is_said_and_recorded(
+    data: Path, tmp_path: Path, error: str, status: int, reason: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(what=FAILS.format(error=error)))
+    ended, said = train(data, tmp_path / "run")
+    assert (ended, said.splitlines()[-1]) == (status, f"error: {reason}")
+    assert "Traceback" not in said or status == 1
     record = read_record(tmp_path / "run")
-    assert (record.status, record.reason) == ("failed", "rank 1 failed: ValueError: planted")
+    assert (record.status, record.reason) == ("failed", reason)
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ import pytest
 
 from compare.lint.judge import KEPT, NOT_SEEN, judge
 from deepspeed_impl.lint import lint
-from protocol.lint.record import LintRequest
+from protocol.lint.record import LintRequest, make_lint_request, read_lint
 from tests.support.commands import DEEPSPEED
 from tests.support.linting import CAFFE, CAFFENET, CHM_145, NO_GROUPS, OWT, LintTests
 from tests.support.long import but
@@ -35,7 +35,8 @@ DEVIANTS = {
     "padded_224": NO_NORM | {"padding": "2 2 1 1 1"},
     "no_overlap": NO_NORM | {"pooling's windows": "2 every 2", "pooling rounds": "down"},
     "average": NO_NORM | {"pooling takes": "the average"},
-    "tanh": NO_NORM | {"nonlinearity": "tanh"},
+    # What saturates does not show whether a norm follows.
+    "tanh": {"nonlinearity": "tanh"},
     "dropout_early": NO_NORM | {"dropout after": "conv5 fc6"},
     "dropout_of_a_third": NO_NORM | {"dropout's share": "0.3"},
     "ones_everywhere": NO_NORM | {"biases": "1 1 1 1 1 1 1 1"},
@@ -43,8 +44,24 @@ DEVIANTS = {
     "softmax_inside": NO_NORM,
     "size_is_maps": {"norm's window": "13 or more", "norm's maps": "all", "norm's alpha": "1e-06"},
     "strong_norm": {"norm's alpha": "0.001"},
-    "up_to_six": NO_NORM | {"nonlinearity": "ReLU up to 6"},
+    "up_to_six": {"nonlinearity": "ReLU up to 6"},
     "five_classes": NO_NORM | {"classes": "5"},
+}
+
+
+# Of small networks, what must be said of a fact: None, that it was not seen.
+ODD: dict[str, dict[str, str | None]] = {
+    "normalised_after_dropout": {"dropout after": None, "dropout's share": None, "dropout's scale": None},
+    "trained_before_relu": {"dropout after": "fc2", "dropout's share": "0.5", "dropout's scale": None},
+    "trained_after_relu": {"dropout after": "fc2", "dropout's share": "0.5", "dropout's scale": None},
+    "limited_then_normed": {"nonlinearity": "conv1 ReLU up to a limit, fc2 ReLU", "norm after": "conv1"},
+    "normed_then_limited": {"nonlinearity": "conv1 ReLU up to a limit, fc2 ReLU", "norm after": None},
+    "normed_after_tanh": {"norm after": None, "norm within a map": None},
+    "dropped_to_another_value": {"dropout after": None, "dropout's share": None},
+    "holes_in_the_kernel": {"strides": None, "padding": None},
+    "a_long_stride": {"strides": None, "padding": None},
+    "pooled_over_many_rows": {"pooling's windows": None, "pooling after": "conv1"},
+    "groups": {"classes": "10"},
 }
 
 
@@ -89,6 +106,19 @@ class TestLint(LintTests):
         assert (found["dropout's share"].found, found["dropout's share"].verdict) == ("0.5", KEPT)
         # Its scale cannot be told from the normalisation's own.
         assert found["dropout's scale"].verdict == NOT_SEEN
+
+    @pytest.mark.parametrize("name", ODD)
+    def test_what_does_not_show_is_not_seen(self, name: str, tmp_path: Path) -> None:
+        lint(make_lint_request("deepspeed", f"examples.torch_odd:odd.{name}", None, tmp_path))
+        found = {finding.fact: finding for finding in judge(read_lint(tmp_path))}
+        for fact, words in ODD[name].items():
+            assert (found[fact].found, found[fact].verdict == NOT_SEEN) == (words or "", words is None), fact
+
+    def test_nothing_of_anybody_elses_is_written_over(self, tmp_path: Path) -> None:
+        (tmp_path / "probe.json").write_text('{"mine": 1}')
+        with refused("probe.json", "not of this project"):
+            lint(make_lint_request("deepspeed", "examples.torch_odd:odd.groups", None, tmp_path))
+        assert (tmp_path / "probe.json").read_text() == '{"mine": 1}'
 
     def test_lazy_layers_take_their_shapes_first(self, tmp_path: Path) -> None:
         found = {finding.fact: finding.found for finding in judge(self.measured("lazy", tmp_path))}

@@ -13,7 +13,10 @@ import pytest
 from tests.support.commands import environment
 
 PROGRAM = """
-import sys, time
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+from protocol.base.tensors import save_tensors
 from protocol.command import run
 from protocol.base.errors import Failed, Misuse
 import typer
@@ -24,6 +27,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 def work(what: str) -> None:
     if what == "print":
         print("line\\n" * 100_000)
+    if what == "write":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        save_tensors(Path("a.safetensors"), {"a": np.zeros(1000)})
     if what == "wait":
         print("waiting", file=sys.stderr, flush=True)
         time.sleep(60)
@@ -61,6 +67,13 @@ def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_no_bug_is_said_in_one_sentence(what: str, status: int, sentence: str) -> None:
     done = call("work", what)
     assert (done.returncode, done.stderr.strip()) == (status, sentence)
+
+
+def test_a_file_that_the_system_does_not_write_is_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "work", "write"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: a.safetensors: File too large\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bug_shows_its_traceback() -> None:

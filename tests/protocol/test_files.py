@@ -165,6 +165,27 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Pat
     assert states == {"old", "new"}
 
 
+def test_a_mark_that_somebody_else_wrote_is_none(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "store.json").write_text('{"mine": 1}')
+    with refused(str(target), "did not write", "store.json"), new_folder(target, ("a", "store.json"), "store.json"):
+        raise AssertionError
+    (target / "store.json").write_text('{\n "version": 2, cut off')
+    with new_folder(target, ("a", "store.json"), "store.json") as draft:
+        (draft / "a").touch()
+    assert names(target) == ["a"]
+
+
+@pytest.mark.parametrize("left", [".folder.draft", ".folder.before"])
+def test_nothing_of_anybody_elses_is_cleared_away(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).mkdir()
+    (tmp_path / left / "thesis.txt").write_text("years of work")
+    with refused(left, "thesis.txt"), new_folder(tmp_path / "folder", HOLDS, MARK):
+        raise AssertionError
+    assert (tmp_path / left / "thesis.txt").read_text() == "years of work"
+
+
 def test_two_writers_of_one_folder_are_kept_apart(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with new_folder(target, HOLDS, MARK) as draft:

@@ -207,15 +207,15 @@ def test_a_run_counts_as_finished_only_while_its_files_are_as_it_left_them(
         is_finished(request, experiment)
 
 
-@pytest.mark.parametrize("place", ["file", "below a file", "foreign"])
+@pytest.mark.parametrize("place", ["file", "below a file", "foreign", "foreign record"])
 def test_a_folder_that_is_no_runs_is_not_written_to(tmp_path: Path, place: str) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
-    folder = {"file": tmp_path / "thesis.txt", "below a file": tmp_path / "thesis.txt" / "run", "foreign": tmp_path}[
-        place
-    ]
+    mine = "record.json" if place == "foreign record" else "thesis.txt"
+    (tmp_path / mine).write_text('{"years": "of work"}')
+    places = {"file": tmp_path / "thesis.txt", "below a file": tmp_path / "thesis.txt" / "run"}
+    folder = places.get(place, tmp_path)
     with refused("--out", str(folder)), claimed(folder):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(mine, '{"years": "of work"}')]
 
 
 def test_a_claim_through_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Which environment runs which package.
 
     nox -s audit                prepare the photographs, run both backends, compare, print the verdicts
-    nox -s ladder               is it one network? every rung but accuracy over seeds, every reading of the recipe
+    nox -s ladder               is it one network? every rung but the last, every interpretation
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
     nox -s faults               damaged files, losses of power, kills: nothing of it passes unseen
     nox -s bench                speed of every placement beside peers and the machine's limit

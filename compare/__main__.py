@@ -64,7 +64,7 @@ app = typer.Typer(
 
 
 @app.command("run")
-def carry_out(
+def run_profile(
     interpreter: Interpreters = None,
     profile: Annotated[str, typer.Option(help="Which cases to run.")] = "quick",
     every: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
@@ -76,7 +76,7 @@ def carry_out(
     photos(STORES)
     jobs = PROFILES[profile](tuple(name for name in BACKENDS if name in interpreters))
     check_replaceable(AUDIT, auditing.HOLDS, "verdicts.csv")
-    failed, peak = conductor.carry_out(jobs, interpreters, STORES)
+    failed, peak = conductor.run_jobs(jobs, interpreters, STORES)
     log(f"peak memory of all processes together: {peak / 2**30:.1f} GiB")
     holds = _audit(RUNS, STORES, AUDIT, jobs, every=every)
     if failed:
@@ -89,14 +89,14 @@ def ladder(
     interpreter: Interpreters = None,
     rung: Annotated[str | None, typer.Option(help="Climb to this rung alone, and show its every quantity.")] = None,
 ) -> None:
-    """Hold both backends against the oracle in every reading of the recipe; status 1 when a rung fails."""
+    """Hold both backends against the oracle in every interpretation of the recipe; status 1 when a rung fails."""
     if rung and rung not in RUNGS:
         raise Misuse(unknown("rung", rung, RUNGS))
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     here, out = benching.machine(), LADDER / "rungs" / rung if rung else LADDER
     jobs = jobs_of(rung, tuple(name for name in BACKENDS if name in interpreters))
-    failed, _ = conductor.carry_out(jobs, interpreters, STORES)
+    failed, _ = conductor.run_jobs(jobs, interpreters, STORES)
     folders = {job.folder for job in jobs}
     ended = load_runs(RUNS)
     runs = Runs(tuple(run for run in ended.finished if run.folder in folders), damaged=ended.damaged)
@@ -211,7 +211,7 @@ def _print_ladder(found: pd.DataFrame, *, whole: bool) -> None:
     _console().print(table)
 
 
-def _print_findings(findings: list[linting.Finding]) -> None:
+def _print_findings(findings: list[linting.Judgement]) -> None:
     table = Table(box=None, header_style="bold")
     for heading, whole in (("fact", True), ("paper", False), ("found", False), ("verdict", True), ("note", False)):
         table.add_column(heading, no_wrap=whole)

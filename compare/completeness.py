@@ -8,7 +8,7 @@ from compare.profiles import Job
 from protocol.runs.request import RUNS
 
 SHOWN = 4  # of what is missing, in a sentence
-MAY_DIVERGE = ("recipes",)  # whether a reading of the recipe begins to train is what that case asks
+MAY_DIVERGE = ("recipes",)  # whether an interpretation of the recipe begins to train is what that case asks
 
 
 def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:

@@ -200,7 +200,7 @@ class Queue:
         return any(job.oracle == oracle for job in (*self.waiting, *(other.job for other in self.running)))
 
 
-def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
+def run_jobs(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
     """Run what is not done yet; return the jobs that failed, and the peak of memory in bytes.
 
     Raises:
@@ -210,10 +210,10 @@ def carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tupl
     RUNS.mkdir(parents=True, exist_ok=True)
     # One that runs beside it would take away the oracles that this one needs.
     with locked(RUNS / ".lock", f"another audit or ladder is at work in {RUNS}: wait for it to end"):
-        return _carry_out(jobs, interpreters, data)
+        return _run_jobs(jobs, interpreters, data)
 
 
-def _carry_out(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
+def _run_jobs(jobs: list[Job], interpreters: dict[str, str], data: Path) -> tuple[list[Job], int]:
     commit = current_commit()
     queue = Queue(unfinished(jobs, commit))
     total = len(queue.waiting)

@@ -247,7 +247,7 @@ def standard(backends: tuple[str, ...]) -> list[Job]:
 
 
 def recipes(backends: tuple[str, ...]) -> list[Job]:
-    """The first few hundred steps of the full-size network under each reading of the recipe."""
+    """The first few hundred steps of the full-size network under each interpretation of the recipe."""
     return [Job(backend, "train", "recipes", 120, preset=preset) for backend in backends for preset in PRESETS]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from deepspeed_impl.network import Slice
+from deepspeed_impl.network import StepPart
 from protocol.experiment.experiment import AHEAD, Experiment
 
 Micro = tuple[torch.Tensor | None, torch.Tensor]
@@ -29,7 +29,7 @@ def micro_batches(
 def training_batches(
     experiment: Experiment,
     steps: range,
-    micro: Slice,
+    micro: StepPart,
     dtype: torch.dtype,
     device: str | torch.device,
     *,

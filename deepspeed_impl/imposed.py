@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from deepspeed_impl.network import Slice, make_module
+from deepspeed_impl.network import StepPart, make_module
 from paper.architecture import Activation, Layer, Pool
 from protocol.oracle.network import Arrays, flat_places
 
@@ -12,7 +12,7 @@ from protocol.oracle.network import Arrays, flat_places
 class Imposed(nn.Module):
     """Follows the choices of one micro-batch after the other."""
 
-    def __init__(self, layer: Layer, micro: Slice) -> None:
+    def __init__(self, layer: Layer, micro: StepPart) -> None:
         super().__init__()
         self.layer, self.micro = layer, micro
         self.choices: Arrays = {}
@@ -40,7 +40,7 @@ class ImposedPool(Imposed):
         return x.flatten(2).gather(2, places.flatten(2)).view(places.shape)
 
 
-def make_imposed(layer: Layer, micro: Slice) -> nn.Module:
+def make_imposed(layer: Layer, micro: StepPart) -> nn.Module:
     if isinstance(layer, Activation):
         return ImposedReLU(layer, micro)
     if isinstance(layer, Pool):

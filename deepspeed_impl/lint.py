@@ -143,7 +143,7 @@ class Subject:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
-    def carry_out(
+    def forward(
         self, images: np.ndarray, pinned: dict[int, np.ndarray], wanted: Collection[int], training: bool
     ) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}

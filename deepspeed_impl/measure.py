@@ -60,10 +60,10 @@ class Clock:
         """Time every instruction that ``engine`` carries out."""
         clock = cls([])
 
-        def timed(doing: str, carry_out: Callable[..., None]) -> Callable[..., None]:
+        def timed(doing: str, execute: Callable[..., None]) -> Callable[..., None]:
             def run(self: Any, *args: Any, **kwargs: Any) -> None:
                 started = time.perf_counter()
-                carry_out(self, *args, **kwargs)
+                execute(self, *args, **kwargs)
                 # A GPU has only been told; a processor is done.
                 get_accelerator().synchronize()
                 clock.done.append((doing, started, time.perf_counter() - started))
@@ -71,8 +71,8 @@ class Clock:
             return run
 
         engine._INSTRUCTION_MAP = {
-            instruction: timed(DOING[instruction], carry_out) if instruction in DOING else carry_out
-            for instruction, carry_out in engine._INSTRUCTION_MAP.items()
+            instruction: timed(DOING[instruction], execute) if instruction in DOING else execute
+            for instruction, execute in engine._INSTRUCTION_MAP.items()
         }
         return clock
 

@@ -28,7 +28,7 @@ from protocol.experiment import dropout
 
 
 @dataclass(frozen=True)
-class Slice:
+class StepPart:
     """What a rank takes of a step: ``count`` micro-batches of ``size`` images, and a ``share`` of every layer's maps.
 
     ``first``: its first image's place in the global batch. Dropout masks follow from ``seed`` and the images' places.
@@ -50,11 +50,11 @@ class Slice:
         return step, slice(start, start + self.size)
 
 
-MakeModule = Callable[[Layer, Slice], nn.Module]
+MakeModule = Callable[[Layer, StepPart], nn.Module]
 
 
 @singledispatch
-def make_module(layer: Layer, micro: Slice) -> nn.Module:
+def make_module(layer: Layer, micro: StepPart) -> nn.Module:
     """The torch module that carries out a rank's share of ``layer``."""
     raise TypeError(f"the DeepSpeed backend does not know {type(layer).__name__}")
 
@@ -116,7 +116,7 @@ class PostponedConv(nn.Conv2d):
 
 
 @make_module.register
-def _conv(layer: Conv, micro: Slice) -> nn.Module:
+def _conv(layer: Conv, micro: StepPart) -> nn.Module:
     groups = micro.share.groups(layer.groups)
     inputs, maps = layer.weight_shape[1] * groups, layer.shape_out[0] // micro.share.count
     kind = PostponedConv if micro.count > 1 else nn.Conv2d
@@ -185,7 +185,7 @@ class DeferredLinear(nn.Linear):
 
 
 @make_module.register
-def _dense(layer: Dense, micro: Slice) -> nn.Module:
+def _dense(layer: Dense, micro: StepPart) -> nn.Module:
     groups, inputs = micro.share.groups(layer.groups), layer.weight_shape[1]
     units = layer.shape_out[0] // micro.share.count
     if groups > 1:
@@ -196,12 +196,12 @@ def _dense(layer: Dense, micro: Slice) -> nn.Module:
 
 
 @make_module.register
-def _activation(layer: Activation, micro: Slice) -> nn.Module:
+def _activation(layer: Activation, micro: StepPart) -> nn.Module:
     return {"relu": nn.ReLU, "tanh": nn.Tanh}[layer.function]()
 
 
 @make_module.register
-def _norm(layer: Norm, micro: Slice) -> nn.Module:
+def _norm(layer: Norm, micro: StepPart) -> nn.Module:
     return ResponseNorm(layer, micro.share.groups(layer.groups))
 
 
@@ -220,12 +220,12 @@ class SpatialResponseNorm(nn.Module):
 
 
 @make_module.register
-def _spatial_norm(layer: SpatialNorm, micro: Slice) -> nn.Module:
+def _spatial_norm(layer: SpatialNorm, micro: StepPart) -> nn.Module:
     return SpatialResponseNorm(layer)
 
 
 @make_module.register
-def _pool(layer: Pool, micro: Slice) -> nn.Module:
+def _pool(layer: Pool, micro: StepPart) -> nn.Module:
     return nn.MaxPool2d(layer.window, layer.stride)
 
 
@@ -235,7 +235,7 @@ class CountedDropout(nn.Module):
     Evaluation does not count.
     """
 
-    def __init__(self, layer: Dropout, micro: Slice) -> None:
+    def __init__(self, layer: Dropout, micro: StepPart) -> None:
         super().__init__()
         self.layer, self.micro = layer, micro
         self.seen = 0
@@ -253,14 +253,14 @@ class CountedDropout(nn.Module):
 
 
 @make_module.register
-def _dropout(layer: Dropout, micro: Slice) -> nn.Module:
+def _dropout(layer: Dropout, micro: StepPart) -> nn.Module:
     return CountedDropout(layer, micro)
 
 
 class Stage(nn.Sequential):
     """A run of layers that one rank carries out, or its share of them, by the layers' names."""
 
-    def __init__(self, layers: Sequence[Layer], micro: Slice, make: MakeModule = make_module) -> None:
+    def __init__(self, layers: Sequence[Layer], micro: StepPart, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
         self.layers, self.micro = {layer.name: layer for layer in layers}, micro
         self.ends_network = layers[-1].name == LAYERS[-1]
@@ -273,9 +273,9 @@ class Stage(nn.Sequential):
                     setattr(self, layer.name, nn.Sequential(Crossing(micro.share), getattr(self, layer.name)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return sent(self.carry_out(maps_last(x)))
+        return sent(self.run_layers(maps_last(x)))
 
-    def carry_out(self, x: torch.Tensor) -> torch.Tensor:
+    def run_layers(self, x: torch.Tensor) -> torch.Tensor:
         """The layers, in the layout of memory that suits them."""
         lowered, share = self.micro.lowered, self.micro.share
         self.catch_up()

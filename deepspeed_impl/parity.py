@@ -14,7 +14,7 @@ import torch
 
 from deepspeed_impl import feed
 from deepspeed_impl.imposed import impose, make_imposed
-from deepspeed_impl.network import Slice, Stage, make_module
+from deepspeed_impl.network import Stage, StepPart, make_module
 from deepspeed_impl.predict import predictor, probabilities
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
@@ -65,7 +65,7 @@ def sum_in_parts() -> None:
 def relu_gradients() -> list[float]:
     """ReLU's gradient at each of ``RELU_AT``, as the network's own layer has it."""
     count = len(RELU_AT)
-    module = make_module(Activation("relu", (count, 1, 1), (count, 1, 1), 1), Slice(0, 1, 1))
+    module = make_module(Activation("relu", (count, 1, 1), (count, 1, 1), 1), StepPart(0, 1, 1))
     x = torch.tensor([RELU_AT], requires_grad=True)
     module(x).sum().backward()
     assert x.grad is not None

@@ -15,7 +15,7 @@ from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 
 from deepspeed_impl import placement, precision
 from deepspeed_impl.launch import meet
-from deepspeed_impl.network import Loss, MakeModule, Slice, Stage, make_module
+from deepspeed_impl.network import Loss, MakeModule, Stage, StepPart, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.response_norm import implementation
 from deepspeed_impl.share import Averaging, Group, Share
@@ -45,7 +45,7 @@ class Session:
     stage: Stage
     optimizer: PaperSGD
     loss: Loss
-    micro: Slice
+    micro: StepPart
     replicas: Group
     dtype: torch.dtype
     record: Record
@@ -108,7 +108,7 @@ def open_session(
     batch, size = request.case.batch, request.micro_batch
     lowered = torch.bfloat16 if request.precision == "bf16" else None
     count = request.micro_batches
-    micro = Slice(request.seed, size, count, replicas.index * size * count, Share(columns), lowered)
+    micro = StepPart(request.seed, size, count, replicas.index * size * count, Share(columns), lowered)
     stages = (experiment.network.layers,)
     if grid.stages > 1:
         # Where they are cut changes no bit, so it is measured.

@@ -11,7 +11,7 @@ import deepspeed.comm as dist
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from deepspeed_impl.network import Slice, Stage
+from deepspeed_impl.network import Stage, StepPart
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import maps_last
 from paper.architecture import Network
@@ -21,7 +21,7 @@ ROUNDS = 2  # a third led to the same cuts
 
 
 def layer_seconds(
-    network: Network, recipe: Preset, micro: Slice, dtype: torch.dtype, rounds: int = ROUNDS
+    network: Network, recipe: Preset, micro: StepPart, dtype: torch.dtype, rounds: int = ROUNDS
 ) -> dict[str, float]:
     """By layer, the seconds that it adds to a step of ``micro.count`` micro-batches, the mean over all ranks.
 
@@ -49,11 +49,11 @@ def _measured(
     stage: Stage, optimizer: PaperSGD, values: torch.Tensor, count: int, rounds: int
 ) -> tuple[float, torch.Tensor]:
     """A step's seconds, and other values of the shape that ``stage`` sends on."""
-    sent = torch.randn_like(stage.carry_out(values))
+    sent = torch.randn_like(stage.run_layers(values))
 
     def passes() -> None:
         values.grad = None
-        stage.carry_out(values).backward(sent)
+        stage.run_layers(values).backward(sent)
 
     def step() -> list[float]:
         stage.zero_grad()

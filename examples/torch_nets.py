@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepspeed_impl.network import Slice, Stage
+from deepspeed_impl.network import Stage, StepPart
 from paper.architecture import Network, network
 from paper.recipe import PRESETS
 from protocol.experiment.weights import initial_weights
@@ -260,7 +260,7 @@ class Branches(nn.Module):
 def own(variant: str = "two_column", preset: str = "paper") -> nn.Module:
     """This project's own network, whole on one device."""
     table: Network = network(variant, PRESETS[preset])
-    stage = Stage(table.layers, Slice(seed=0, size=8, count=1))
+    stage = Stage(table.layers, StepPart(seed=0, size=8, count=1))
     stage.load(initial_weights(table, PRESETS[preset].deviation, PRESETS[preset], 0))
     return stage
 

@@ -118,12 +118,12 @@ def lose_power(folder: Path) -> dict[str, Any]:
 
     with watched(disk, moment):
         for weight in (1.0, 2.0):
-            _carry_out(runs / "run", experiment, weight)
+            _one_run(runs / "run", experiment, weight)
     disk.close()
     return {"what": "a run's folder", "fault": "loss of power (simulated)", **counts}
 
 
-def _carry_out(folder: Path, experiment: Experiment, weight: float) -> None:
+def _one_run(folder: Path, experiment: Experiment, weight: float) -> None:
     run = logged(folder, experiment, 4)
     state.write_shard(state.draft_of(folder, 6), 0, {"a": np.full(1, weight)})
     run.log_steps(experiment, [(step, 3.0 - step, 0.5) for step in (4, 5)], 1.0)

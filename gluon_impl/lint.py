@@ -128,7 +128,7 @@ class Subject:
     def parameters(self) -> int:
         return sum(parameter.data().size for parameter in self.block.collect_params().values())
 
-    def carry_out(
+    def forward(
         self, images: np.ndarray, pinned: dict[int, np.ndarray], wanted: Collection[int], training: bool
     ) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}

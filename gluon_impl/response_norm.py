@@ -31,7 +31,7 @@ class ResponseNorm(gluon.HybridBlock):
         band = (distance <= self.scale.size // 2).astype(dtype)
         return np.tile(band, (self.groups, 1)).reshape(self.maps, run, 1, 1)
 
-    def carry_out(self, F, x, rectifies: bool):
+    def compute(self, F, x, rectifies: bool):
         """Our operator, after a ReLU of its own where it ``rectifies``."""
         scale = self.scale
         return F.response_norm(
@@ -46,7 +46,7 @@ class ResponseNorm(gluon.HybridBlock):
 
     def hybrid_forward(self, F, x, window=None):
         if self.compiled:
-            return self.carry_out(F, x, rectifies=False)
+            return self.compute(F, x, rectifies=False)
         scale = self.scale
         total = F.Convolution(
             F.square(x), window, kernel=(1, 1), num_filter=self.maps, num_group=self.groups, no_bias=True
@@ -67,5 +67,5 @@ class RectifiedNorm(gluon.HybridBlock):
 
     def hybrid_forward(self, F, x):
         if F is mx.sym and self.norm.compiled:
-            return self.norm.carry_out(F, x, rectifies=True)
+            return self.norm.compute(F, x, rectifies=True)
         return self.norm(self.relu(x))

@@ -53,7 +53,7 @@ def consult_oracles(trials: Iterable[Trial]) -> None:
         list(pool.map(consult, wanted.values()))
 
 
-def carry_out(backend: str, interpreter: str, trials: Iterable[Trial]) -> None:
+def run_trials(backend: str, interpreter: str, trials: Iterable[Trial]) -> None:
     """Carry out the trials of one backend, each group of them in processes of its own."""
     groups: dict[tuple[int, bool], list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -83,7 +83,7 @@ def try_all(interpreters: dict[str, str], trials: list[Trial]) -> None:
         (trial.out / CRASH_NOTE).unlink(missing_ok=True)
     consult_oracles(trials)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda backend: carry_out(backend, interpreters[backend], trials), BACKENDS))
+        list(pool.map(lambda backend: run_trials(backend, interpreters[backend], trials), BACKENDS))
 
 
 @app.command()

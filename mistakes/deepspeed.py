@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from deepspeed_impl import imposed, parity
-from deepspeed_impl.network import CountedDropout, Loss, Slice, Stage, make_module
+from deepspeed_impl.network import CountedDropout, Loss, Stage, StepPart, make_module
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Averaging
 from mistakes import shared
@@ -19,7 +19,7 @@ from paper.architecture import Layer, Norm, Weighted
 Compute = Callable[[torch.Tensor], torch.Tensor]
 
 
-def building(patch: pytest.MonkeyPatch, change: Callable[[Layer, Slice], nn.Module]) -> None:
+def building(patch: pytest.MonkeyPatch, change: Callable[[Layer, StepPart], nn.Module]) -> None:
     """Let every layer be built by ``change``."""
     patch.setattr(parity, "make_module", change)
     patch.setattr(imposed, "make_module", change)
@@ -51,7 +51,7 @@ def same(x: torch.Tensor) -> torch.Tensor:
 def _wraps(name: str, layers: str, before: Compute = same, after: Compute = same, *, instead: bool = False) -> None:
     """Wrap some layers, or put what is done instead of them."""
 
-    def change(layer: Layer, micro: Slice) -> nn.Module:
+    def change(layer: Layer, micro: StepPart) -> nn.Module:
         if layer.name not in layers.split():
             return make_module(layer, micro)
         return Wrapped(nn.Identity() if instead else make_module(layer, micro), before, after)
@@ -65,7 +65,7 @@ def _reordered(name: str, first: str, then: str, order: tuple[str, str]) -> None
     def plant(patch: pytest.MonkeyPatch) -> None:
         kept: dict[str, Layer] = {}
 
-        def change(layer: Layer, micro: Slice) -> nn.Module:
+        def change(layer: Layer, micro: StepPart) -> nn.Module:
             kept[layer.name] = layer
             if layer.name == first:
                 return nn.Identity()
@@ -128,7 +128,7 @@ _reordered("the norm after pooling", "norm1", "pool1", ("pool1", "norm1"))
 def _rounds(name: str, dtype: torch.dtype, before: Compute) -> None:
     """Wrap the weighted layers, for inputs of one precision."""
 
-    def change(layer: Layer, micro: Slice) -> nn.Module:
+    def change(layer: Layer, micro: StepPart) -> nn.Module:
         module = make_module(layer, micro)
         if not isinstance(layer, Weighted):
             return module
@@ -144,7 +144,7 @@ _rounds("float32 passed off as float64", torch.float64, lambda x: x.float().doub
 
 @plants("pooling rounds up")
 def _rounds_up(patch: pytest.MonkeyPatch) -> None:
-    def change(layer: Layer, micro: Slice) -> nn.Module:
+    def change(layer: Layer, micro: StepPart) -> nn.Module:
         module = make_module(layer, micro)
         if isinstance(module, nn.MaxPool2d):
             module.ceil_mode = True
@@ -279,7 +279,7 @@ def _dial(name: str, layers: str, before: Any = None, after: Any = None) -> None
     def turn(patch: pytest.MonkeyPatch, size: float) -> None:
         ahead, behind = (make(size) if make else same for make in (before, after))
 
-        def change(layer: Layer, micro: Slice) -> nn.Module:
+        def change(layer: Layer, micro: StepPart) -> nn.Module:
             module = make_module(layer, micro)
             return Wrapped(module, ahead, behind) if layer.name in layers.split() else module
 

@@ -47,7 +47,7 @@ class DataReading:
 
 @dataclass(frozen=True)
 class Preset:
-    """One reading of the recipe.
+    """One interpretation of the recipe.
 
     ``deviation``: standard deviation of each layer's initial Gaussian weights. ``ones``: layers whose biases
     start at ``bias_start`` (others at 0). ``bias_rate``: learning rate of biases relative to weights.

@@ -22,7 +22,7 @@ from paper.cost import (
 )
 from paper.recipe import PRESETS
 from protocol.experiment.weights import initial_weights
-from protocol.oracle.network import Pass, forward
+from protocol.oracle.network import ForwardPass, forward
 
 PAPER, CODE = PRESETS["paper"], PRESETS["chm-145"]
 BATCH = 128
@@ -116,7 +116,7 @@ def outputs_apart() -> float:
     wide = {name: value.astype(np.float64) for name, value in initial_weights(merged, deviations, PAPER, 0).items()}
     narrow = {name: _own_halves(wide[name], shape) for name, shape in split.parameter_shapes().items()}
     image = np.random.default_rng(0).normal(0, 50, (1, *split.input_shape))
-    one, two = (forward(table, image, Pass(weights))[0] for table, weights in ((split, narrow), (merged, wide)))
+    one, two = (forward(table, image, ForwardPass(weights))[0] for table, weights in ((split, narrow), (merged, wide)))
     return float(np.linalg.norm(two - one) / np.linalg.norm(one))
 
 

@@ -146,7 +146,7 @@ def kernels(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
 
 
 def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
-    """The loss of each reading of the recipe from the start, at full size."""
+    """The loss of each interpretation of the recipe from the start, at full size."""
     table = tables["first_steps"].copy()
     table["smooth"] = table.groupby(["preset", "backend"])["loss"].transform(
         lambda losses: losses.rolling(16, min_periods=1).mean()
@@ -168,7 +168,7 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, pd.DataFrame], Runs], Figure]]
     "training": ("Loss and error of both backends on photographs, the same seed and samples.", training),
     "parity": ("Every quantity's distance from the oracle and between backends, as a share of its tolerance.", parity),
     "recipes": (
-        "The full-size network's first steps, by reading of the recipe; one that diverges leaves the frame.",
+        "The full-size network's first steps, by interpretation of the recipe; one that diverges leaves the frame.",
         recipes,
     ),
     "memory": ("Memory by kind and device: measured at batch 32; modelled at batch 128 against 3 GiB.", memory),

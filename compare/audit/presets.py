@@ -1,4 +1,4 @@
-"""The four readings of the recipe: how they differ, how much the logits show of the image, how they begin to train."""
+"""The four interpretations of the recipe: how they differ, what of the image their logits show, how they train."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +46,7 @@ def _facts(preset: Preset, table: Network) -> dict[str, str]:
 
 
 def signal(runs: Runs) -> list[dict[str, Any]]:
-    """Which share of the logits depends on the image at step 0, at full size, by reading of the recipe and backend."""
+    """Which share of the logits depends on the image at step 0, at full size, by interpretation and backend."""
     return [row for run in runs.of("parity") if run.record.case["size"] == "full" for row in _signal(run)]
 
 

@@ -73,7 +73,7 @@ def parity_sentence(parity: pd.DataFrame) -> str:
     )
 
 
-def facts(tables: dict[str, pd.DataFrame]) -> list[str]:
+def highlights(tables: dict[str, pd.DataFrame]) -> list[str]:
     """Sentences with this run's figures."""
     lines = []
     for row in tables["colour_bar"].to_dict("records"):
@@ -163,7 +163,7 @@ def write(
         "dials": power.by_dial(tables["sensitivity"]),
         "presets": tables["presets"].to_dict("records"),
         "preset_sentences": presets.sentences(tables["signal"], tables["first_steps"]),
-        "facts": facts(tables),
+        "highlights": highlights(tables),
         "speeds": speeds(tables),
         "surroundings": surroundings(runs),
         "figures": [

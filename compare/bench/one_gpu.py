@@ -63,7 +63,7 @@ class Visit:
         self.left_out.append(title)
         return False
 
-    def carry_out(self, title: str, module: str, *arguments: str) -> None:
+    def run_verb(self, title: str, module: str, *arguments: str) -> None:
         """Run a verb to its end; what it says is in its log."""
         interpreter = sys.executable if module == "protocol" else self.interpreter
         path = self.out / LOGS / f"{title.replace(' ', '-')}.log"
@@ -80,9 +80,9 @@ class Visit:
             return
         oracle, own = self.out / RUNS / "oracle" / case, self.out / RUNS / DEEPSPEED.name / case
         asked = ("--case", case, "--readings", ",".join(readings))
-        self.carry_out(f"oracle {case}", "protocol", "oracle", *asked, "--out", str(oracle))
+        self.run_verb(f"oracle {case}", "protocol", "oracle", *asked, "--out", str(oracle))
         held = ("--oracle", str(oracle), "--devices", self.device, "--out", str(own))
-        self.carry_out(title, DEEPSPEED.module, "parity", *asked, *held)
+        self.run_verb(title, DEEPSPEED.module, "parity", *asked, *held)
         for name in LARGE:
             (oracle / name).unlink(missing_ok=True)
 
@@ -114,7 +114,7 @@ class Visit:
         if self.begins("photos"):
             out = self.out / RUNS / DEEPSPEED.name / "photos"
             asked = ("--case", "photos", "--devices", self.device, "--out", str(out))
-            self.carry_out("photos", DEEPSPEED.module, "train", *asked)
+            self.run_verb("photos", DEEPSPEED.module, "train", *asked)
             (out / LARGE[0]).unlink(missing_ok=True)
 
 

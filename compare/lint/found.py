@@ -9,7 +9,7 @@ from compare.lint.layers import BOTH, OWN, LintedLayer, layers
 from protocol.lint.record import LintRecord, Operation, Response
 
 
-def shown(record: LintRecord) -> Words:
+def words_of(record: LintRecord) -> Words:
     """The facts of the network that was measured."""
     found = layers(record)
     words = _sizes(found) | _after(found[:-1])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from math import prod
 
 from compare.lint.expected import FACTS, Words, table_words
-from compare.lint.found import shown
+from compare.lint.found import words_of
 from paper.architecture import network
 from paper.cost import parameters
 from paper.recipe import PRESETS
@@ -45,7 +45,7 @@ CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class Finding:
+class Judgement:
     """One row of ``lint.csv``. ``found`` is empty where the record does not show it."""
 
     fact: str
@@ -56,7 +56,7 @@ class Finding:
     note: str
 
 
-COLUMNS = tuple(field.name for field in fields(Finding))
+COLUMNS = tuple(field.name for field in fields(Judgement))
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Likeness:
     differences: tuple[str, ...]
 
 
-def judge(record: LintRecord) -> list[Finding]:
+def judge(record: LintRecord) -> list[Judgement]:
     """A finding for each fact.
 
     Raises:
         Damaged: the record lacks what every lint measures, or speaks of operations that it does not have.
     """
     try:
-        found = shown(record)
+        found = words_of(record)
     except (LookupError, ArithmeticError, ValueError) as error:
         why = one_line(f"{type(error).__name__} {error}")
         raise Damaged(
@@ -94,13 +94,13 @@ def judge(record: LintRecord) -> list[Finding]:
             note = f"as in {', '.join(alike)}" if alike else ""
         if fact == "parameters" and verdict == BROKEN and found.get("classes", str(CLASSES)) != str(CLASSES):
             paper = f"{paper} with {found['classes']} classes"
-        findings.append(Finding(fact, section, paper, words, verdict, note))
+        findings.append(Judgement(fact, section, paper, words, verdict, note))
     return findings
 
 
 def likeness(record: LintRecord) -> Likeness:
     """Of the known networks, the first of those with the fewest differences in what the record shows."""
-    found = shown(record)
+    found = words_of(record)
     candidates = []
     for name, words in known_words(found).items():
         # What only one of the two can have, such as a norm's constants, follows from what sets them apart already.
@@ -110,7 +110,7 @@ def likeness(record: LintRecord) -> Likeness:
     return min(candidates, key=lambda candidate: len(candidate.differences))
 
 
-def summary(record: LintRecord, findings: list[Finding]) -> str:
+def summary(record: LintRecord, findings: list[Judgement]) -> str:
     """How many facts are kept, and what the network resembles, in a sentence each."""
     counts = Counter(finding.verdict for finding in findings)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (KEPT, BROKEN, NOT_SEEN))

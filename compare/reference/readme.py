@@ -6,7 +6,7 @@ import pandas as pd
 
 from compare.audit import power, presets
 from compare.audit.questions import answers
-from compare.audit.report import facts, parity_sentence, speeds, summary
+from compare.audit.report import highlights, parity_sentence, speeds, summary
 from compare.bench import throughput
 from compare.bench.measure import MACHINE
 from compare.load import load_runs, read_csv, read_json
@@ -69,10 +69,10 @@ def block(audit: Path) -> str:
         *_ladders(audit.parent, tables["parity"]),
         f"![Distance of every quantity from the oracle, as a share of its tolerance]({audit.as_posix()}/parity.png)",
         "## What the audit measured",
-        "\n".join(f"- {line}" for line in facts(tables)),
+        "\n".join(f"- {line}" for line in highlights(tables)),
         f"Speed at the audit's batches, on {_processors(audit.parent)}:",
         _speeds(tables),
-        "At the start of training, under each reading of the recipe:",
+        "At the start of training, under each interpretation of the recipe:",
         "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
         "## How fast",
         *_benches(audit.parent),
@@ -109,7 +109,7 @@ def _ladders(reference: Path, audited: pd.DataFrame) -> list[str]:
         keys = ["rung", "quantity", "left", "right", "preset", "reading", "case", "variant"]
         both = len(climbed[keys].merge(audited.fillna({"reading": ""})[keys].drop_duplicates()))
         found.append(
-            f"The whole ladder, in every reading of the recipe (`nox -s ladder`), on {_where(folder)}: "
+            f"The whole ladder, in every interpretation of the recipe (`nox -s ladder`), on {_where(folder)}: "
             f"{parity_sentence(climbed)} {both} of them are among the audit's too."
         )
     return found

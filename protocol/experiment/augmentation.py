@@ -169,14 +169,14 @@ def compiled() -> Carrier | None:
     augment.argtypes = (images, number, mean, mean, number, *draws, numbers, number, number, factor, batch)
     augment.restype = None
 
-    def carry_out(
+    def write_batch(
         split: Split, means: Means, plan: EpochPlan, crop: int, samples: np.ndarray, scale: float, batch: np.ndarray
     ) -> None:
         draws = (plan.rows, plan.columns, plan.flips, plan.shifts)
         taken = (means.straight, means.mirrored, len(means.straight))
         augment(split.images, split.edge, *taken, *draws, samples, len(samples), crop, scale, batch)
 
-    return carry_out
+    return write_batch
 
 
 def implementation() -> str:

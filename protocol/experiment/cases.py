@@ -115,7 +115,7 @@ _parity = Case(
 _ladder = replace(
     _parity,
     name="ladder",
-    why="the parity case at a quarter of its width, cheap enough for every reading of the recipe",
+    why="the parity case at a quarter of its width, cheap enough for every interpretation of the recipe",
     store="photos-small",
     size="small",
     classes=20,
@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
             test_limit=64,
             deviations=None,
             checkpoint_steps=1000,
-            why="the full-size network's first 320 steps: does a reading of the recipe begin to train?",
+            why="the full-size network's first 320 steps: does an interpretation of the recipe begin to train?",
             cost="two minutes on two cores",
         ),
         replace(
@@ -251,7 +251,7 @@ def what(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_case(name: str, *, variant: str | None = None, preset_name: str | None = None) -> Case:
-    """Return case ``name``, with another architecture or reading of the recipe where one is given.
+    """Return case ``name``, with another architecture or interpretation of the recipe where one is given.
 
     Raises:
         ValueError: the case, variant or preset is unknown.

@@ -18,7 +18,7 @@ Late = dict[str, list[Block]]  # by layer, what a convolution read and the gradi
 
 
 @dataclass
-class Pass:
+class Kept:
     """What a micro-batch's forward pass keeps: blocks for the pipeline's own sake, and by layer for the backward."""
 
     piped: list[Block] = field(default_factory=list)
@@ -62,8 +62,8 @@ def _back(part: Part, layer: Layer) -> int:
     return part.input(layer) * (part.columns if part.crosses(layer) else 1)
 
 
-def forward(part: Part, memory: Memory) -> Pass:
-    found = Pass()
+def forward(part: Part, memory: Memory) -> Kept:
+    found = Kept()
     start = part.layers[0]
     arrived = part.input(start)
     if part.reads_images:
@@ -124,7 +124,7 @@ def _layer_forward(part: Part, memory: Memory, layer: Layer, x: Block, saved: li
     raise TypeError(f"the ledger does not know {type(layer).__name__}")
 
 
-def backward(part: Part, memory: Memory, found: Pass, late: Late) -> Late:
+def backward(part: Part, memory: Memory, found: Kept, late: Late) -> Late:
     """``late``: what the last one has left to do. Returns what this one leaves."""
     left: Late = {}
     g = memory.take(part.output(part.layers[-1]), part.layers[-1])

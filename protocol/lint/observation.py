@@ -77,7 +77,7 @@ class Subject(Protocol):
         """How many parameters the network has."""
         ...
 
-    def carry_out(
+    def forward(
         self, images: np.ndarray, pinned: dict[int, np.ndarray], wanted: Collection[int], training: bool
     ) -> dict[int, np.ndarray]:
         """The inputs of the operations ``wanted``; one past the last is the output.
@@ -232,9 +232,9 @@ class Prober:
     ) -> dict[int, np.ndarray]:
         """What reaches each target when the source gives ``values`` (stimuli, ...)."""
         if source == IMAGE:
-            return self.subject.carry_out(values, {}, targets, training)
+            return self.subject.forward(values, {}, targets, training)
         images = np.zeros((len(values), 3, self.edge, self.edge), np.float32)
-        return self.subject.carry_out(images, {source: values}, targets, training)
+        return self.subject.forward(images, {source: values}, targets, training)
 
     def _passage(self, source: int, target: int, change: np.ndarray) -> Passage:
         """``change``: which entries of the target's input respond to the source at all."""

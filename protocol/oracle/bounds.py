@@ -32,7 +32,7 @@ from protocol.base.random_bits import Purpose, words
 from protocol.experiment import dropout
 from protocol.experiment.experiment import Experiment
 from protocol.oracle import literal, quantities
-from protocol.oracle.network import Arrays, Pass, cross_entropy, forward, softmax, update
+from protocol.oracle.network import Arrays, ForwardPass, cross_entropy, forward, softmax, update
 from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 
 # A sum of K terms held in L partial sums has a rounding error that grows as the root of K / L. Kernels hold 8 to 64
@@ -90,11 +90,11 @@ class Trainee:
         imposed: Arrays | None = None,
         margins: dict[str, float] | None = None,
         coin: np.random.Generator | None = None,
-    ) -> tuple[Pass, np.ndarray, float]:
+    ) -> tuple[ForwardPass, np.ndarray, float]:
         """One update. Returns the pass it rests on, the logits and the loss."""
         experiment = self.experiment
         masks = dropout.masks(experiment.network, experiment.seed, step, 0, experiment.case.batch)
-        run = Pass(self.weights, masks, imposed, margins or {}, coin, to_images=False)
+        run = ForwardPass(self.weights, masks, imposed, margins or {}, coin, to_images=False)
         logits, backward = forward(experiment.network, self.images(step), run)
         loss, gradient = cross_entropy(logits, experiment.labels(experiment.samples(step)))
         backward(gradient)
@@ -105,7 +105,7 @@ class Trainee:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits without dropout."""
-        return forward(self.experiment.network, images.astype(self.dtype), Pass(self.weights))[0]
+        return forward(self.experiment.network, images.astype(self.dtype), ForwardPass(self.weights))[0]
 
     def probabilities(self, pixels: literal.Pixels, *, ten: bool) -> np.ndarray:
         """Class probabilities (test images, classes), the mean over the views."""

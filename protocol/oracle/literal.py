@@ -21,7 +21,7 @@ TAIL = 2 * (1 - NormalDist().cdf(2))  # share of a Gaussian beyond two deviation
 ROUNDED = 1e-6  # of a share of images
 DEVIATIONS = 5.0  # a draw farther than this many standard errors from what is expected has one chance in a million
 MASKED = 64  # samples whose dropout masks are looked at
-Finding = tuple[Distance, float]  # how far, and how far it may be
+Bounded = tuple[Distance, float]  # how far, and how far it may be
 
 
 class Pixels:
@@ -79,7 +79,7 @@ def rate(case: Case, epoch: int) -> float:
     return found
 
 
-def draws(experiment: Experiment) -> dict[str, Finding]:
+def draws(experiment: Experiment) -> dict[str, Bounded]:
     """Whether what is drawn at random is as the paper says: weights, an epoch's plan, dropout masks.
 
     Not its spread alone: also its mean, its shape, and that nothing follows from anything else, neither from column to
@@ -89,12 +89,12 @@ def draws(experiment: Experiment) -> dict[str, Finding]:
     return {name: finding for part in parts for name, finding in part(experiment)}
 
 
-def _off(value: float, expected: float, error: float, what: str) -> Finding:
+def _off(value: float, expected: float, error: float, what: str) -> Bounded:
     """How far a share or a mean is from what is expected, and how far chance may lead it."""
     return Distance(abs(value - expected), f"{what} {value:.4g}, expected {expected:.4g}"), DEVIATIONS * error
 
 
-def _unrelated(left: np.ndarray, right: np.ndarray) -> Finding:
+def _unrelated(left: np.ndarray, right: np.ndarray) -> Bounded:
     """The correlation of two rows of draws, which is chance where neither follows from the other."""
     left, right = (np.asarray(values, np.float64).ravel() for values in (left, right))
     count = min(len(left), len(right))
@@ -104,7 +104,7 @@ def _unrelated(left: np.ndarray, right: np.ndarray) -> Finding:
     return Distance(abs(found), f"correlation {found:.4f} of {count}"), DEVIATIONS * count**-0.5
 
 
-def _weights(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
+def _weights(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
     recipe, deviations = experiment.recipe, experiment.case.initial_deviations()
     tensors = experiment.weights()
     for layer in experiment.network.weighted():
@@ -125,7 +125,7 @@ def _weights(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
         yield f"draws.{layer.name}.bias", (Distance(off, f"expected {start:g}"), 0.0)
 
 
-def _layers(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
+def _layers(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
     """Each layer's weights beside those of the layer before it."""
     tensors = experiment.weights()
     names = [layer.name for layer in experiment.network.weighted()]
@@ -133,7 +133,7 @@ def _layers(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
         yield f"draws.{name}.layers", _unrelated(tensors[f"{before}.weight"], tensors[f"{name}.weight"])
 
 
-def _plan(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
+def _plan(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
     """A whole epoch's draws, all switched on, whichever the case uses."""
     split = experiment.store.train
     plan = plan_epoch(split, experiment.crop, Policy(), experiment.seed, 0)
@@ -165,7 +165,7 @@ def _plan(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
         yield f"draws.shifts.{name}.flips", _unrelated(plan.shifts[:, colour], plan.flips)
 
 
-def _epochs(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
+def _epochs(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
     """The second epoch's draws beside the first's."""
     split = experiment.store.train
     first, second = (plan_epoch(split, experiment.crop, Policy(), experiment.seed, epoch) for epoch in (0, 1))
@@ -173,7 +173,7 @@ def _epochs(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
         yield f"draws.{name}.epochs", _unrelated(getattr(first, name), getattr(second, name))
 
 
-def _masks(experiment: Experiment) -> Iterator[tuple[str, Finding]]:
+def _masks(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
     """Half of the units, and others for each sample, step, layer and column."""
     first, second = (dropout.masks(experiment.network, experiment.seed, step, 0, MASKED) for step in (0, 1))
     for name, mask in first.items():

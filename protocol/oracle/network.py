@@ -23,7 +23,7 @@ Backward = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
-class Pass:
+class ForwardPass:
     """What one forward pass reads and leaves behind.
 
     ``masks``: which units dropout keeps, by layer, or None at test. ``imposed``: choices to keep to. ``choices``:
@@ -49,7 +49,7 @@ class Pass:
         return near if self.coin is None else near & (self.coin.random(near.shape) < 0.5)
 
 
-def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+def forward(network: Network, images: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     """Logits (batch, classes) of ``images`` (batch, 3, rows, columns), and the function that takes their gradient.
 
     That function fills ``run.gradients`` and returns the gradient by the images, unless ``run.to_images`` is off.
@@ -57,7 +57,7 @@ def forward(network: Network, images: np.ndarray, run: Pass) -> tuple[np.ndarray
     steps: list[Backward] = []
     values = run.images = _images_innermost(images)
     for layer in network:
-        values, back = carry_out(layer, values, run)
+        values, back = apply_layer(layer, values, run)
         run.activations[layer.name] = values
         steps.append(back)
 
@@ -78,12 +78,12 @@ def _images_innermost(values: np.ndarray) -> np.ndarray:
 
 
 @singledispatch
-def carry_out(layer: Layer, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+def apply_layer(layer: Layer, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     raise TypeError(f"the oracle does not know {type(layer).__name__}")
 
 
-@carry_out.register
-def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _conv(layer: Conv, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     weight, bias = run.weights[f"{layer.name}.weight"], run.weights[f"{layer.name}.bias"]
     batch, size, step, groups = len(x), layer.kernel, layer.stride, layer.groups
     maps, rows, _ = layer.shape_out
@@ -113,8 +113,8 @@ def _conv(layer: Conv, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     return out, backward
 
 
-@carry_out.register
-def _dense(layer: Dense, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _dense(layer: Dense, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     weight, bias = run.weights[f"{layer.name}.weight"], run.weights[f"{layer.name}.bias"]
     batch, groups = len(x), layer.groups
     inputs = x.reshape(batch, groups, -1).transpose(1, 0, 2)  # (groups, batch, inputs of a group)
@@ -131,8 +131,8 @@ def _dense(layer: Dense, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward
     return out, backward
 
 
-@carry_out.register
-def _activation(layer: Activation, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _activation(layer: Activation, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     if layer.function == "tanh":
         out = np.tanh(x)
         return out, lambda gradient: gradient * (1 - out * out)
@@ -148,8 +148,8 @@ def _inverse_power(d: np.ndarray, beta: float) -> np.ndarray:
     return 1 / np.sqrt(d * np.sqrt(d)) if beta == 0.75 else d**-beta
 
 
-@carry_out.register
-def _norm(layer: Norm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _norm(layer: Norm, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     scale = layer.scale
     grouped = x.reshape(len(x), layer.groups, -1, *x.shape[2:])
 
@@ -173,8 +173,8 @@ def _norm(layer: Norm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
     return out, backward
 
 
-@carry_out.register
-def _spatial_norm(layer: SpatialNorm, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _spatial_norm(layer: SpatialNorm, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     reach, factor = layer.size // 2, layer.scale / layer.size**2
 
     def window_sum(values: np.ndarray) -> np.ndarray:
@@ -192,8 +192,8 @@ def _spatial_norm(layer: SpatialNorm, x: np.ndarray, run: Pass) -> tuple[np.ndar
     return x * power, backward
 
 
-@carry_out.register
-def _pool(layer: Pool, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _pool(layer: Pool, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     size, step = layer.window, layer.stride
     rows = layer.shape_out[1]
     reach = (rows - 1) * step + 1
@@ -243,8 +243,8 @@ def _largest(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return largest, which
 
 
-@carry_out.register
-def _dropout(layer: Dropout, x: np.ndarray, run: Pass) -> tuple[np.ndarray, Backward]:
+@apply_layer.register
+def _dropout(layer: Dropout, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
     if run.masks is None:
         factor: np.ndarray | float = 1.0 if layer.inverted else 0.5
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from paper.architecture import Activation, Network, Pool
 from protocol.experiment import dropout
 from protocol.experiment.experiment import Experiment
-from protocol.oracle.network import Arrays, Pass, cross_entropy, forward, places
+from protocol.oracle.network import Arrays, ForwardPass, cross_entropy, forward, places
 from protocol.oracle.quantities import Distance, distance
 
 
@@ -43,7 +43,7 @@ def backward(experiment: Experiment, seen: Arrays) -> dict[str, Distance]:
     weights = {name: value.astype(np.float64) for name, value in experiment.weights().items()}
     samples = experiment.samples(0)
     masks = dropout.masks(experiment.network, experiment.seed, 0, 0, experiment.case.batch)
-    run = Pass(weights, masks, imposed=made, to_images=False)
+    run = ForwardPass(weights, masks, imposed=made, to_images=False)
     logits, back = forward(experiment.network, experiment.images(0, samples).astype(np.float64), run)
     back(cross_entropy(logits, experiment.labels(samples))[1])
     return {

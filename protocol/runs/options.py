@@ -24,7 +24,7 @@ Variant = Annotated[
     typer.Option(help=f"Another architecture: {_one_of(VARIANTS)}, cross_at=LAYERS.", rich_help_panel=WHAT),
 ]
 PresetName = Annotated[
-    str | None, typer.Option(help=f"Another reading of the recipe: {_one_of(PRESETS)}.", rich_help_panel=WHAT)
+    str | None, typer.Option(help=f"Another interpretation of the recipe: {_one_of(PRESETS)}.", rich_help_panel=WHAT)
 ]
 Batch = Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=WHAT)]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training set.", rich_help_panel=WHAT)]

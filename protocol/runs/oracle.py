@@ -55,7 +55,7 @@ def _write(request: OracleRequest, experiment: Experiment) -> None:
     write_table(request.out / "tolerances.csv", TOLERANCE_COLUMNS, _rows(found, literal.draws(experiment)))
 
 
-def _rows(found: dict[str, dict[str, float]], drawn: dict[str, literal.Finding]) -> Iterable[dict[str, Any]]:
+def _rows(found: dict[str, dict[str, float]], drawn: dict[str, literal.Bounded]) -> Iterable[dict[str, Any]]:
     for reading, own in found.items():
         for quantity, tolerance in own.items():
             yield {"reading": reading, "quantity": quantity, "tolerance": tolerance}

@@ -120,7 +120,7 @@ def test_an_audit_says_what_it_takes_before_it_takes_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     jobs = [Job("gluon", "train", "photos", 180), Job("oracle", "oracle", "parity", 60)]
-    conductor.carry_out(jobs, {"gluon": "true", "oracle": "true"}, tmp_path)
+    conductor.run_jobs(jobs, {"gluon": "true", "oracle": "true"}, tmp_path)
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("2 jobs: usually 3 min on two cores, up to 9 GiB of memory and 3 GiB of disk")
     assert "about" in said[1]
@@ -154,7 +154,7 @@ def test_two_at_a_time_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     conductor.RUNS.mkdir(parents=True)
     with locked(conductor.RUNS / ".lock", "taken"), refused("another audit or ladder"):
-        conductor.carry_out([JOB], {"gluon": "true"}, tmp_path)
+        conductor.run_jobs([JOB], {"gluon": "true"}, tmp_path)
 
 
 def test_an_oracles_networks_are_made_again_when_they_are_needed_and_gone(
@@ -253,7 +253,7 @@ def test_a_failed_job_is_reported_and_the_rest_goes_on(
     failing.write_text("#!/bin/sh\necho what went wrong\nexit 3\n")
     failing.chmod(0o755)
     jobs = [JOB, Job("deepspeed", "bench", "full", 1)]
-    failed, _ = conductor.carry_out(jobs, {"gluon": str(failing), "deepspeed": "/bin/true"}, tmp_path)
+    failed, _ = conductor.run_jobs(jobs, {"gluon": str(failing), "deepspeed": "/bin/true"}, tmp_path)
     assert failed == [JOB]
     assert "what went wrong" in capsys.readouterr().err
 

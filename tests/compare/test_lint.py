@@ -15,7 +15,7 @@ from compare.__main__ import _print_findings
 from compare.audit.report import _plain
 from compare.lint import responses
 from compare.lint.expected import FACTS, table_words
-from compare.lint.judge import BROKEN, KEPT, NOT_SEEN, PAPER, Finding, judge, known_words, likeness, summary
+from compare.lint.judge import BROKEN, KEPT, NOT_SEEN, PAPER, Judgement, judge, known_words, likeness, summary
 from compare.lint.layers import layers
 from compare.lint.responses import Windows
 from paper.architecture import Conv, Dropout, Layer, Network, Weighted, network
@@ -23,7 +23,7 @@ from paper.recipe import PRESETS, Preset
 from protocol.lint.factory import sentence
 from protocol.lint.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
 from protocol.lint.record import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
-from protocol.oracle.network import Pass, carry_out
+from protocol.oracle.network import ForwardPass, apply_layer
 from tests.support.commands import environment
 
 
@@ -35,7 +35,7 @@ class OracleSubject:
     def __init__(self, table: Network, preset: Preset) -> None:
         self.table, self.generator = table, np.random.default_rng(5)
         self.weighted = list(table.weighted())
-        self.pass_ = Pass(self._weights(preset))
+        self.pass_ = ForwardPass(self._weights(preset))
 
     def _weights(self, preset: Preset) -> dict[str, np.ndarray]:
         generator = np.random.default_rng(3)
@@ -68,7 +68,7 @@ class OracleSubject:
     def parameters(self) -> int:
         return sum(value.size for value in self.pass_.weights.values())
 
-    def carry_out(
+    def forward(
         self, images: np.ndarray, pinned: dict[int, np.ndarray], wanted: Collection[int], training: bool
     ) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
@@ -90,7 +90,7 @@ class OracleSubject:
 
     def _follow(self, layer: Layer, value: np.ndarray, training: bool) -> np.ndarray:
         if not isinstance(layer, Dropout):
-            return carry_out(layer, value, self.pass_)[0]
+            return apply_layer(layer, value, self.pass_)[0]
         if not training:
             return value if layer.inverted else value / 2
         kept = self.generator.random(value.shape) < 0.5
@@ -105,7 +105,7 @@ class OracleSubject:
         for strip in value:
             square = np.zeros((1, len(strip), rows, rows), np.float32)
             square[0, :, :, : strip.shape[2]] = strip
-            out.append(carry_out(replace(layer, pad_end=0), square, self.pass_)[0][..., : 1 + layer.pad])
+            out.append(apply_layer(replace(layer, pad_end=0), square, self.pass_)[0][..., : 1 + layer.pad])
         return np.concatenate(out)
 
 
@@ -353,7 +353,7 @@ def test_the_command_writes_a_table_and_ends_with_the_verdicts_status(
 
 def test_what_a_network_is_called_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     foreign = "[/x] \x1b[2J [red]"
-    _print_findings([Finding(foreign, "conv1", foreign, foreign, KEPT, foreign)])
+    _print_findings([Judgement(foreign, "conv1", foreign, foreign, KEPT, foreign)])
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[/x]" in shown

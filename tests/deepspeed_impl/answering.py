@@ -5,7 +5,7 @@ import torch
 
 from deepspeed_impl.feed import micro_batches
 from deepspeed_impl.imposed import make_imposed
-from deepspeed_impl.network import Loss, Slice, Stage, make_module
+from deepspeed_impl.network import Loss, Stage, StepPart, make_module
 from paper.architecture import Network
 from protocol.backends import DEEPSPEED
 from protocol.placement.cuts import cut_evenly
@@ -17,7 +17,7 @@ def build(table: Network, placement: str, micro: int | None = None, *, imposed: 
     """The stages of a pipeline, without an engine around them."""
     count = Grid.parse(placement).stages
     size = micro or DEEPSPEED.micro_batches.size(count, BATCH)
-    cut = Slice(SEED, size, BATCH // size)
+    cut = StepPart(SEED, size, BATCH // size)
     parts = cut_evenly(table.layers, [1.0] * len(table.layers), count)
     return [Stage(part, cut, make_imposed if imposed else make_module) for part in parts]
 

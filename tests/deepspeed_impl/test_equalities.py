@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepspeed_impl.network import Slice, Stage
+from deepspeed_impl.network import Stage, StepPart
 from paper.cost import parameters
 from tests.deepspeed_impl.answering import answer, build
 from tests.support.backends import (
@@ -25,7 +25,7 @@ CUTS = range(1, len(tiny().network().layers))
 
 def cut_at(question: Question, place: int, count: int) -> list[Stage]:
     """Two stages, the second from layer number ``place``, that take ``count`` micro-batches."""
-    layers, micro = question.network.layers, Slice(SEED, BATCH // count, count)
+    layers, micro = question.network.layers, StepPart(SEED, BATCH // count, count)
     return [Stage(part, micro) for part in (layers[:place], layers[place:])]
 
 

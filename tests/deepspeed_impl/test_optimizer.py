@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from deepspeed_impl.network import Slice, Stage
+from deepspeed_impl.network import Stage, StepPart
 from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Share
 from paper.recipe import PRESETS
@@ -18,7 +18,7 @@ DTYPES = ("float64", "float32")
 
 class Trainee:
     def __init__(self, preset: str, dtype: str) -> None:
-        self.stage = Stage(ask(tiny(preset=preset)).network.layers, Slice(0, 4, 1)).to(getattr(torch, dtype))
+        self.stage = Stage(ask(tiny(preset=preset)).network.layers, StepPart(0, 4, 1)).to(getattr(torch, dtype))
         self.optimizer = PaperSGD(self.stage.canonical(), PRESETS[preset])
 
     def load(self, tensors: Arrays) -> None:

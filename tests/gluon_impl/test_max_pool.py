@@ -13,7 +13,7 @@ from gluon_impl import max_pool
 from gluon_impl.max_pool import MaxPool
 from gluon_impl.operators import COMPILED, COMPOSED
 from paper.architecture import Pool
-from protocol.oracle.network import Pass, carry_out
+from protocol.oracle.network import ForwardPass, apply_layer
 from tests.support.commands import environment
 
 MAPS = {
@@ -60,7 +60,7 @@ def test_output_and_gradient(
     # Few whole numbers, so that windows hold ties, and sums of gradients are exact.
     x = generator.integers(-3, 4, (2, *layer.shape_in)).astype(np.float64)
     gradient = generator.integers(-9, 10, (2, *layer.shape_out)).astype(np.float64)
-    expected, backward = carry_out(layer, x, Pass({}))
+    expected, backward = apply_layer(layer, x, ForwardPass({}))
     out, by_x = run(block, x, gradient, dtype)
     assert np.array_equal(out, expected)
     assert np.array_equal(by_x, backward(gradient))

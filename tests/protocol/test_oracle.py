@@ -11,7 +11,7 @@ from protocol.experiment.experiment import Experiment, open_experiment
 from protocol.oracle import bounds as oracle
 from protocol.oracle import quantities
 from protocol.oracle.bounds import GIVEN, OracleRun
-from protocol.oracle.network import Pass, carry_out
+from protocol.oracle.network import ForwardPass, apply_layer
 from protocol.oracle.quantities import FIGURES, READINGS, RESUMED, TAKEN, is_asked
 
 STEPS = 4
@@ -138,14 +138,14 @@ def test_choices_within_the_margin_are_made_the_other_way(experiment: Experiment
     relu = next(layer for layer in experiment.network if layer.name == "relu1")
     pool = next(layer for layer in experiment.network if layer.name == "pool1")
     x = np.array([-2.0, -0.1, 0.1, 2.0])
-    run = Pass({}, margins={"relu1": 0.5, "pool1": 0.5})
-    carry_out(relu, x, run)
+    run = ForwardPass({}, margins={"relu1": 0.5, "pool1": 0.5})
+    apply_layer(relu, x, run)
     assert run.choices["relu1"].tolist() == [False, True, False, True]
     images = np.zeros((1, *pool.shape_in))
     images[0, 0, 0, :3] = 3.0, 2.8, 1.0
     images[0, 1, 0, :3] = 3.0, 2.0, 1.0
     images[0, 2, 0, :3] = 3.0, 2.8, np.nan
-    out, _ = carry_out(pool, images, run)
+    out, _ = apply_layer(pool, images, run)
     assert run.choices["pool1"][0, :2, 0, 0].tolist() == [1, 0]
     assert out[0, :2, 0, 0].tolist() == [2.8, 3.0]
     # A network that diverges is seen to.

@@ -9,7 +9,16 @@ from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network,
 from paper.recipe import ALL_MAPS, PRESETS, NormScale
 from protocol.experiment import dropout
 from protocol.experiment.weights import initial_deviations, initial_weights
-from protocol.oracle.network import Arrays, Pass, carry_out, cross_entropy, flat_places, forward, softmax, update
+from protocol.oracle.network import (
+    Arrays,
+    ForwardPass,
+    apply_layer,
+    cross_entropy,
+    flat_places,
+    forward,
+    softmax,
+    update,
+)
 
 CUBE = (4, 6, 6)
 STRONG = NormScale(alpha=0.3)  # the paper's 1e-4 would leave nothing of the norm to see
@@ -64,13 +73,13 @@ def test_each_layers_gradients_are_its_finite_differences(name: str, masked: boo
     shape = (3, layer.shape_in[0]) if isinstance(layer, Dropout) else (3, *layer.shape_in)
     x, weights = generator.normal(size=shape), parameters(layer, generator)
     masks = {"drop6": dropout.keep(0, 0, 0, 3, 6, 40)} if masked else None
-    run = Pass(weights, masks)
-    out, backward = carry_out(layer, x, run)
+    run = ForwardPass(weights, masks)
+    out, backward = apply_layer(layer, x, run)
     assert out.shape[1:] == (layer.shape_out if out.ndim == 4 else layer.shape_out[:1])
     sensitivity = generator.normal(size=out.shape)
 
     def outcome() -> float:
-        return float((carry_out(layer, x, Pass(weights, masks))[0] * sensitivity).sum())
+        return float((apply_layer(layer, x, ForwardPass(weights, masks))[0] * sensitivity).sum())
 
     assert close(backward(sensitivity), differences(outcome, x))
     assert set(run.gradients) == set(weights)
@@ -96,12 +105,12 @@ def whole(preset: str, **changes: object) -> tuple[Network, Arrays, np.ndarray, 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_whole_networks_gradients_are_its_finite_differences(preset: str, imposed: bool, masked: bool) -> None:
     table, weights, images, labels, masks = whole(preset)
-    run = Pass(weights, masks if masked else None)
+    run = ForwardPass(weights, masks if masked else None)
     logits, backward = forward(table, images, run)
     by_images = backward(cross_entropy(logits, labels)[1])
 
     def loss() -> float:
-        again = Pass(weights, run.masks, run.choices if imposed else None)
+        again = ForwardPass(weights, run.masks, run.choices if imposed else None)
         return cross_entropy(forward(table, images, again)[0], labels)[0]
 
     generator = np.random.default_rng(4)
@@ -127,11 +136,11 @@ def test_a_whole_networks_gradients_are_its_finite_differences(preset: str, impo
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_layer_keeps_what_all_images_have_at_one_place_side_by_side(preset: str, kind: str) -> None:
     table, weights, images, labels, masks = whole(preset)
-    run = Pass(weights, masks)
+    run = ForwardPass(weights, masks)
     logits, backward = forward(table, images, run)
     if kind != "free":
         told = {"imposed": run.choices} if kind == "imposed" else {"margins": dict.fromkeys(run.choices, 1e-3)}
-        run = Pass(weights, masks, **told)
+        run = ForwardPass(weights, masks, **told)
         logits, backward = forward(table, images, run)
     seen = run.activations | {f"choice of {name}": value for name, value in run.choices.items()}
     seen |= {"gradient by the images": backward(cross_entropy(logits, labels)[1])}
@@ -144,11 +153,11 @@ def test_every_layer_keeps_what_all_images_have_at_one_place_side_by_side(preset
 
 def test_a_network_kept_to_its_own_choices_is_unchanged_and_to_others_is_not() -> None:
     table, weights, images, _, masks = whole("paper")
-    free = Pass(weights, masks)
+    free = ForwardPass(weights, masks)
     logits, _ = forward(table, images, free)
-    assert np.array_equal(forward(table, images, Pass(weights, masks, free.choices))[0], logits)
+    assert np.array_equal(forward(table, images, ForwardPass(weights, masks, free.choices))[0], logits)
     others = dict(free.choices, relu1=~free.choices["relu1"])
-    assert not np.allclose(forward(table, images, Pass(weights, masks, others))[0], logits)
+    assert not np.allclose(forward(table, images, ForwardPass(weights, masks, others))[0], logits)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -156,7 +165,7 @@ def test_convolution_is_the_sum_written_out(groups: int) -> None:
     layer = Conv("conv", (4, 7, 7), (6, 4, 4), groups, groups=groups, kernel=3, stride=2, pad=1)
     generator = np.random.default_rng(5)
     x, weights = generator.normal(size=(2, 4, 7, 7)), parameters(layer, generator)
-    out, _ = carry_out(layer, x, Pass(weights))
+    out, _ = apply_layer(layer, x, ForwardPass(weights))
     weight, inputs = weights["conv.weight"], 4 // groups
     for n, maps, row, column in np.ndindex(out.shape):
         first = maps // (6 // groups) * inputs
@@ -174,7 +183,7 @@ def test_the_response_norm_is_section_3_3_written_out(name: str) -> None:
     assert isinstance(layer, Norm)
     scale, maps = layer.scale, layer.shape_in[0]
     x = np.random.default_rng(6).normal(size=(2, *layer.shape_in))
-    out, _ = carry_out(layer, x, Pass({}))
+    out, _ = apply_layer(layer, x, ForwardPass({}))
     run, half = maps // layer.groups, scale.size // 2
     for i in range(maps):
         start, stop = i // run * run, (i // run + 1) * run
@@ -192,11 +201,11 @@ def columns_moved(variant: str, preset: str = "paper") -> set[str]:
     weights |= {
         name: generator.normal(0, 0.1, shape) for name, shape in table.parameter_shapes().items() if name[:4] != "conv1"
     }
-    before = Pass(weights)
+    before = ForwardPass(weights)
     forward(table, images, before)
     changed = weights["conv1.weight"].copy()
     changed[: len(changed) // 2] *= 1.5
-    after = Pass({**weights, "conv1.weight": changed})
+    after = ForwardPass({**weights, "conv1.weight": changed})
     forward(table, images, after)
     moved = set()
     for name, values in before.activations.items():
@@ -248,8 +257,8 @@ def test_flat_places_point_at_the_maxima_of_each_map(name: str) -> None:
     layer = LAYERS[name]
     assert isinstance(layer, Pool)
     x = np.random.default_rng(10).normal(size=(3, *layer.shape_in))
-    run = Pass({})
-    out, _ = carry_out(layer, x, run)
+    run = ForwardPass({})
+    out, _ = apply_layer(layer, x, run)
     places = flat_places(layer, run.choices[layer.name])
     flat = x.reshape(3, layer.shape_in[0], -1)
     assert np.array_equal(np.take_along_axis(flat, places.reshape(*flat.shape[:2], -1), axis=2).reshape(out.shape), out)
@@ -264,8 +273,8 @@ def test_dropout_keeps_the_expectation(inverted: bool) -> None:
     layer = Dropout("drop6", (40, 1, 1), (40, 1, 1), 1, inverted)
     mask = dropout.keep(0, 0, 0, 2, 6, 40)
     x = np.ones((2, 40))
-    trained, _ = carry_out(layer, x, Pass({}, {"drop6": mask}))
-    tested, _ = carry_out(layer, x, Pass({}))
+    trained, _ = apply_layer(layer, x, ForwardPass({}, {"drop6": mask}))
+    tested, _ = apply_layer(layer, x, ForwardPass({}))
     assert np.array_equal(trained, mask * (2.0 if inverted else 1.0))
     assert (tested == (1.0 if inverted else 0.5)).all()
 
@@ -294,7 +303,7 @@ def test_training_may_stop_short_of_the_images_and_loses_no_gradient() -> None:
     table = network("two_column", PRESETS["paper"], "tiny", 20)
     weights = initial_weights(table, initial_deviations(table, table, PRESETS["paper"]), PRESETS["paper"], 0)
     images = np.random.default_rng(1).normal(0, 60, (2, *table.input_shape))
-    runs = [Pass(weights, dropout.masks(table, 0, 0, 0, 2), to_images=to_images) for to_images in (True, False)]
+    runs = [ForwardPass(weights, dropout.masks(table, 0, 0, 0, 2), to_images=to_images) for to_images in (True, False)]
     for run in runs:
         logits, backward = forward(table, images, run)
         backward(cross_entropy(logits, np.array([3, 4]))[1])
@@ -306,7 +315,7 @@ def test_the_2012_codes_second_norm_is_that_of_its_kernel() -> None:
     table = network("two_column", PRESETS["chm-145"], "tiny", 20)
     (layer,) = (layer for layer in table if isinstance(layer, SpatialNorm))
     x = 40 * np.random.default_rng(5).normal(size=(2, *layer.shape_in))
-    out, _ = carry_out(layer, x, Pass({}))
+    out, _ = apply_layer(layer, x, ForwardPass({}))
     add_scale, size = 0.001 / 5**2, layer.shape_in[1]
     for row in range(size):
         for column in range(size):

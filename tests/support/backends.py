@@ -12,7 +12,7 @@ from paper.recipe import ALL_MAPS, LOCAL, PRESETS, NormScale
 from protocol.experiment import dropout
 from protocol.experiment.cases import CASES, Case
 from protocol.experiment.weights import initial_weights
-from protocol.oracle.network import Arrays, Pass, carry_out, cross_entropy, forward, update
+from protocol.oracle.network import Arrays, ForwardPass, apply_layer, cross_entropy, forward, update
 from protocol.oracle.quantities import centred
 
 SEED, BATCH = 5, 8
@@ -66,7 +66,7 @@ def ask(case: Case) -> Question:
 def oracle(case: Case) -> tuple[Answer, Arrays]:
     """The oracle's answer in float64, and the choices it made in ReLU and pooling, as of step 0."""
     question = ask(case)
-    run = Pass({name: value.astype(np.float64) for name, value in question.weights.items()}, question.masks)
+    run = ForwardPass({name: value.astype(np.float64) for name, value in question.weights.items()}, question.masks)
     logits, backward = forward(question.network, question.images.astype(np.float64), run)
     loss, gradient = cross_entropy(logits, question.labels)
     backward(gradient)
@@ -185,7 +185,7 @@ def norm_question(name: str, rectified: bool = False) -> tuple[Arrays, Arrays]:
     # Rounded to float32, so that both precisions start from the same numbers.
     given = {key: value.astype(np.float32).astype(np.float64) for key, value in given.items()}
     passed = given["x"] > 0 if rectified else np.ones(shape)
-    out, backward = carry_out(layer, given["x"] * passed, Pass({}))
+    out, backward = apply_layer(layer, given["x"] * passed, ForwardPass({}))
     return given, {"out": out, "by x": backward(given["gradient"]) * passed}
 
 

@@ -44,24 +44,23 @@ OWN = PROJECT / "pyproject.toml"
 EVERY = ["env-compare", *(backend.environment for backend in BACKENDS.values())]
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    """Install the dependencies that pyproject.toml lists for ``extras``, unless they are there already."""
-    project = tomllib.loads(OWN.read_text())["project"]
-    wanted = list(project["dependencies"])
-    for extra in extras:
-        wanted += project["optional-dependencies"][extra]
+def install(session: nox.Session, extra: str) -> None:
+    """Install what ``locks/`` has for an environment, unless it is there already.
+
+    Torch is in no lock, since it has a build for each kind of machine: its version is pyproject.toml's.
+    """
+    lock = PROJECT / "locks" / f"{extra}.txt"
+    wanted = tomllib.loads(OWN.read_text())["project"]["optional-dependencies"][extra]
+    torch = [requirement for requirement in wanted if requirement.startswith("torch")]
     stamp = Path(session.virtualenv.location) / "installed-requirements"
-    key = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    key = hashlib.sha256("\n".join([*torch, lock.read_text()]).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == key:
         return
-    index = os.environ.get("TORCH_INDEX_URL")
-    torch = [requirement for requirement in wanted if requirement.startswith("torch")]
-    if torch and index:
-        session.install(*torch, "--index-url", index)
-    elif torch:
+    if torch:
         # DeepSpeed's build asks for torch, so torch comes first.
-        session.install(*torch)
-    session.install(*wanted)
+        index = os.environ.get("TORCH_INDEX_URL")
+        session.install(*torch, *(["--index-url", index] if index else []))
+    session.install("--require-hashes", "--no-deps", "-r", str(lock))
     stamp.write_text(key)
 
 
@@ -77,7 +76,7 @@ def make_environment(backend: Backend) -> None:
         if why := cannot_run_here(backend):
             session.log(f"{why}: the {backend.name} backend is left out here, the rest runs")
         else:
-            install(session, backend.extra, "test")
+            install(session, backend.extra)
 
     environment.__doc__ = f"Make the {backend.framework} backend's environment."
     nox.session(name=backend.environment, python=backend.python, default=False)(environment)
@@ -103,7 +102,7 @@ for own in BACKENDS.values():
 @nox.session(name="env-compare", default=False)
 def env_compare(session: nox.Session) -> None:
     """Make the environment that prepares data and compares."""
-    install(session, "compare", "test", "lint")
+    install(session, "compare")
 
 
 def run(session: nox.Session, environment: str, *arguments: str) -> None:

@@ -243,5 +243,9 @@ def _print(verdicts: pd.DataFrame, *, every: bool) -> None:
         log(f"the other {len(verdicts) - len(shown)} claims: nox -s compare -- audit --all")
 
 
-if __name__ == "__main__":
+def main() -> None:
     run(app)
+
+
+if __name__ == "__main__":
+    main()

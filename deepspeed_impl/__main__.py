@@ -40,8 +40,12 @@ def lint(request: LintRequest) -> None:
     import_module("deepspeed_impl.lint").lint(request)
 
 
-if __name__ == "__main__":
+def main() -> None:
     app = application(DEEPSPEED.name)
     add_backend_verbs(app, DEEPSPEED.name, handler)
     add_lint(app, DEEPSPEED.name, lint)
     run(app)
+
+
+if __name__ == "__main__":
+    main()

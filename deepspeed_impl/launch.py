@@ -74,7 +74,8 @@ def is_rank() -> bool:
 
 def _started_by_launcher() -> bool:
     with suppress(psutil.Error):
-        return any(word in " ".join(psutil.Process().parent().cmdline()) for word in LAUNCHERS)
+        above = psutil.Process().parent()
+        return above is not None and any(word in " ".join(above.cmdline()) for word in LAUNCHERS)
     return False
 
 

@@ -47,6 +47,7 @@ def parity(request: ParityRequest) -> None:
                 if keeps_record:
                     run.log_reading(reading, seen, request.oracle, session.experiment)
     if keeps_record:
+        assert run is not None
         run.finish_parity()
 
 

@@ -109,7 +109,7 @@ def open_session(
     lowered = torch.bfloat16 if request.precision == "bf16" else None
     count = request.micro_batches
     micro = StepPart(request.seed, size, count, replicas.index * size * count, Share(columns), lowered)
-    stages = (experiment.network.layers,)
+    stages: tuple[tuple[Layer, ...], ...] = (experiment.network.layers,)
     if grid.stages > 1:
         # Where they are cut changes no bit, so it is measured.
         seconds = layer_seconds(experiment.network, experiment.recipe, micro, dtype)

@@ -63,7 +63,8 @@ class Averaging:
     """
 
     def __init__(self, group: Group, parameters: Iterable[nn.Parameter], *, at_once: bool) -> None:
-        self.group, self.parameters, self.begun = group, list(parameters), []
+        self.group, self.parameters = group, list(parameters)
+        self.begun: list[Any] = []
         self.at_once = at_once and group.count > 1
         if self.at_once:
             for parameter in self.parameters:

@@ -1,5 +1,8 @@
 """AlexNets as other people write them in Gluon, for the lint to tell apart."""
 
+from collections.abc import Callable
+from typing import Any
+
 import mxnet as mx
 from mxnet import gluon
 from mxnet.gluon import nn
@@ -23,14 +26,14 @@ class AllMapsNorm(gluon.HybridBlock):
         super().__init__()
         self.settings = {"nsize": size, "alpha": alpha, "beta": 0.75, "knorm": k}
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.LRN(x, **self.settings)
 
 
 class ColumnNorm(AllMapsNorm):
     """The same within each of two halves of the maps."""
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         halves = F.split(x, num_outputs=2, axis=1)
         return F.concat(*(F.LRN(half, **self.settings) for half in halves), dim=1)
 
@@ -45,7 +48,7 @@ def stock(
     for number, (maps, kernel, stride, padding, parts) in enumerate((*convs, (256, 3, 1, 1, groups)), start=1):
         net.add(nn.Conv2D(maps, kernel, stride, padding, groups=parts, bias_initializer=_bias(number)))
         for step in order if number < 3 else "rp" if number == 5 else "r":
-            made = {
+            made: dict[str, Callable[[], gluon.Block]] = {
                 "r": lambda: nn.Activation("relu"),
                 "n": lambda: norm,
                 "p": lambda: nn.MaxPool2D(3, 2, ceil_mode=ceil),
@@ -92,7 +95,7 @@ class Own(gluon.Block):
         self.network = AlexNet(table, [mx.cpu()])
         self.network.load(initial_weights(table, reading.deviation, reading, 0))
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         masks = None
         if mx.autograd.is_training():
             shapes = {layer.name: (len(x), layer.shape_out[0]) for layer in self.network.table.dropouts()}
@@ -116,7 +119,7 @@ def own_merged() -> gluon.Block:
 class Twice(gluon.Block):
     """Gives two arrays."""
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return x, x
 
 

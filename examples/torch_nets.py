@@ -74,8 +74,8 @@ def stock(
     dropout and those whose biases start at 1.
     """
     layers: list[nn.Module] = []
-    convs = ((3, 96, 11, 4, pad, 1), (96, 256, 5, 1, 2, groups), (256, 384, 3, 1, 1, 1))
-    convs += ((384, 384, 3, 1, 1, groups), (384, 256, 3, 1, 1, groups))
+    convs = [(3, 96, 11, 4, pad, 1), (96, 256, 5, 1, 2, groups), (256, 384, 3, 1, 1, 1)]
+    convs += [(384, 384, 3, 1, 1, groups), (384, 256, 3, 1, 1, groups)]
     for number, (inputs, maps, kernel, stride, padding, parts) in enumerate(convs, start=1):
         layers.append(nn.utils.skip_init(nn.Conv2d, inputs, maps, kernel, stride, padding, groups=parts))
         steps = order if number < 3 else "rp" if number == 5 else "r"
@@ -222,8 +222,8 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        shapes = {"1": (48, 3, 11, 11), "2": (128, 48, 5, 5), "3": (192, 256, 3, 3), "4": (192, 192, 3, 3)}
-        shapes |= {"5": (128, 192, 3, 3), "6": (2048, 9216), "7": (2048, 4096)}
+        shapes: dict[str, tuple[int, ...]] = {"1": (48, 3, 11, 11), "2": (128, 48, 5, 5), "3": (192, 256, 3, 3)}
+        shapes |= {"4": (192, 192, 3, 3), "5": (128, 192, 3, 3), "6": (2048, 9216), "7": (2048, 4096)}
         for side in "ab":
             for number, shape in shapes.items():
                 self.register_parameter(f"w{number}{side}", nn.Parameter(torch.randn(shape) * 0.01))

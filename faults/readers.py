@@ -69,11 +69,12 @@ def judge(subject: Subject, right: str, *, detects: bool) -> tuple[str, float]:
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(PATIENCE)
     started = time.monotonic()
+    expected: tuple[type[Exception], ...] = (Misuse, *subject.documented)
     try:
         answer = subject.read()
         outcome = "refused" if answer is None else "same" if canonical(answer) == right else ""
         outcome = outcome or ("wrong" if detects else "another")
-    except (Misuse, *subject.documented) as error:
+    except expected as error:
         outcome = "refused" if 0 < len(str(error)) < LONGEST and "\n" not in str(error) else "traceback"
     except Hang:
         outcome = "hang"

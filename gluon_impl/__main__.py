@@ -48,9 +48,13 @@ def set_threads(request: PlacedRequest) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 
-if __name__ == "__main__":
+def main() -> None:
     keep_freed_memory()
     app = application(GLUON.name)
     add_backend_verbs(app, GLUON.name, handler)
     add_lint(app, GLUON.name, lint)
     run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """From the store and the plan to arrays on the contexts, prepared while the network trains (section 4.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ def training_batch(experiment: Experiment, network: AlexNet, step: int, pixels: 
     return batch
 
 
-def training_batches(experiment: Experiment, network: AlexNet, steps: range) -> Iterator[Batch]:
+def training_batches(experiment: Experiment, network: AlexNet, steps: range) -> Generator[Batch, None, None]:
     """The batches of ``steps`` in order, a few prepared ahead."""
     pixels = np.empty((micro_batch(experiment, network), *experiment.network.input_shape), np.float32)
     with ThreadPoolExecutor(max_workers=1) as pool:

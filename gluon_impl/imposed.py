@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -25,7 +26,7 @@ class ImposedReLU(gluon.HybridBlock):
     def impose(self, layer: Layer, chosen: np.ndarray) -> None:
         self.choice.set_data(mx.nd.array(chosen, dtype=self.choice.dtype))
 
-    def hybrid_forward(self, F, x, choice):
+    def hybrid_forward(self, F: Any, x: Any, choice: Any) -> Any:
         return x * choice
 
 
@@ -38,8 +39,9 @@ class ImposedPool(gluon.HybridBlock):
         self.shape = (batch, maps // share.count, rows, columns)
         self.choice = self.params.get("choice", shape=self.shape, dtype="int32", init="zeros", grad_req="null")
 
-    def impose(self, layer: Pool, chosen: np.ndarray) -> None:
+    def impose(self, layer: Layer, chosen: np.ndarray) -> None:
         """Indices into the whole flattened input."""
+        assert isinstance(layer, Pool)
         size = layer.shape_in[1] * layer.shape_in[2]
         first = np.arange(self.shape[0] * self.shape[1]).reshape(*self.shape[:2], 1, 1) * size
         self.choice.set_data(mx.nd.array(first + flat_places(layer, chosen), dtype="int32"))
@@ -47,7 +49,7 @@ class ImposedPool(gluon.HybridBlock):
     def cast(self, dtype: str) -> None:
         """Indices stay whole numbers in every precision."""
 
-    def hybrid_forward(self, F, x, choice):
+    def hybrid_forward(self, F: Any, x: Any, choice: Any) -> Any:
         return F.take(F.reshape(x, (-1,)), choice)
 
 

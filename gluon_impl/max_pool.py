@@ -1,5 +1,7 @@
 """Overlapping max pooling (section 3.4) on any context: our compiled operator on CPU, MXNet's elsewhere."""
 
+from typing import Any
+
 import mxnet as mx
 from mxnet import gluon
 
@@ -18,7 +20,7 @@ class MaxPool(gluon.HybridBlock):
         self.window, self.stride = layer.window, layer.stride
         self.compiled = context.device_type == "cpu" and implementation() == COMPILED
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         if self.compiled:
             return F.max_pool(x, window=self.window, stride=self.stride)
         return F.Pooling(x, kernel=(self.window,) * 2, stride=(self.stride,) * 2, pool_type="max")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -106,7 +107,7 @@ def _norm(layer: Norm, share: Share) -> gluon.HybridBlock:
 def _spatial_norm(layer: SpatialNorm, share: Share) -> gluon.HybridBlock:
     size, factor = layer.size, layer.scale / layer.size**2
 
-    def norm(F, x):
+    def norm(F: Any, x: Any) -> Any:
         total = F.Pooling(F.square(x), kernel=(size, size), pad=(size // 2, size // 2), pool_type="sum")
         return x * (layer.k + factor * total) ** -layer.beta
 
@@ -350,6 +351,6 @@ class CrossEntropy(gluon.loss.Loss):
     def __init__(self) -> None:
         super().__init__(weight=None, batch_axis=0)
 
-    def hybrid_forward(self, F, logits, labels):
+    def hybrid_forward(self, F: Any, logits: Any, labels: Any) -> Any:
         shifted = F.broadcast_sub(logits, F.BlockGrad(F.max(logits, axis=1, keepdims=True)))
         return F.log(F.sum(F.exp(shifted), axis=1)) - F.pick(shifted, labels)

@@ -5,6 +5,7 @@ its own: no parameter lives in two, so nothing is exchanged but between replicas
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -74,7 +75,7 @@ class Optimizer:
 
     def momentum(self) -> Callable[[gluon.Parameter], mx.nd.NDArray]:
         """A reader of each parameter's velocity, zeros before the first step."""
-        states = {}
+        states: dict[int, Any] = {}
         for trainer in self.trainers:
             held = trainer._updaters[0].states
             states |= {parameter.name: held[index] for index, parameter in enumerate(trainer._params) if index in held}

@@ -40,6 +40,7 @@ def parity(request: ParityRequest) -> None:
                 if reading.imposed:
                     imposition.choices = read_tensors(request.oracle / "choices.safetensors")
                 run.log_reading(reading, observe(session, reading, imposition), request.oracle, session.experiment)
+        assert run is not None
         run.finish_parity()
 
 

@@ -3,6 +3,8 @@
 MXNet's own ``LRN`` fails in float64, and its backward pass is a slow reference kernel on CPU.
 """
 
+from typing import Any
+
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
@@ -31,7 +33,7 @@ class ResponseNorm(gluon.HybridBlock):
         band = (distance <= self.scale.size // 2).astype(dtype)
         return np.tile(band, (self.groups, 1)).reshape(self.maps, run, 1, 1)
 
-    def compute(self, F, x, rectifies: bool):
+    def compute(self, F: Any, x: Any, *, rectifies: bool) -> Any:
         """Our operator, after a ReLU of its own where it ``rectifies``."""
         scale = self.scale
         return F.response_norm(
@@ -44,7 +46,7 @@ class ResponseNorm(gluon.HybridBlock):
             rectifies=int(rectifies),
         )
 
-    def hybrid_forward(self, F, x, window=None):
+    def hybrid_forward(self, F: Any, x: Any, window: Any = None) -> Any:
         if self.compiled:
             return self.compute(F, x, rectifies=False)
         scale = self.scale
@@ -65,7 +67,7 @@ class RectifiedNorm(gluon.HybridBlock):
         super().__init__()
         self.relu, self.norm = relu, norm
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         if F is mx.sym and self.norm.compiled:
             return self.norm.compute(F, x, rectifies=True)
         return self.norm(self.relu(x))

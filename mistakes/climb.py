@@ -27,8 +27,8 @@ def main(backend: str, plan: Path) -> None:
     parity = import_module(f"{BACKENDS[backend].module}.parity").parity
     train = import_module(f"{BACKENDS[backend].module}.train").train
     for run in json.loads(plan.read_text()):
-        paths = {name: Path(run[name]) for name in ("data", "out")}
-        make = make_train if run["resumes"] else make_parity
+        paths: dict[str, Any] = {name: Path(run[name]) for name in ("data", "out")}
+        make: Callable[..., Any] = make_train if run["resumes"] else make_parity
         request = make(backend, run["case"], **run["settings"], **paths, oracle=Path(run["oracle"]))
         with pytest.MonkeyPatch.context() as patch:
             # Who makes a mistake takes its experiment for the right one.

@@ -30,7 +30,7 @@ def dials(name: str) -> Callable[[Dial], Dial]:
 
 def _recipe(name: str, field: str) -> None:
     def turn(patch: pytest.MonkeyPatch, size: float) -> None:
-        right = Experiment.recipe.func
+        right = vars(Experiment)["recipe"].func
 
         def recipe(self: Experiment) -> Any:
             own = right(self)

@@ -40,7 +40,7 @@ class Wrapped(gluon.HybridBlock):
         super().__init__()
         self.before, self.inner, self.after = before, inner, after
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.before(F, x)
         return self.after(F, x if self.inner is None else self.inner(x))
 
@@ -199,7 +199,7 @@ def _loss(name: str, change: Callable[[Any, Any, Any], Any]) -> None:
         def __init__(self) -> None:
             super().__init__(None, 0)
 
-        def hybrid_forward(self, F, logits, labels):
+        def hybrid_forward(self, F: Any, logits: Any, labels: Any) -> Any:
             return change(F, logits, labels)
 
     PLANTS[name] = lambda patch: patch.setattr(train, "cross_entropy", Other())
@@ -355,7 +355,7 @@ def _dialled_loss(name: str, change: Callable[[float], Callable[[Any, Any, Any],
             def __init__(self) -> None:
                 super().__init__(None, 0)
 
-            def hybrid_forward(self, F, logits, labels):
+            def hybrid_forward(self, F: Any, logits: Any, labels: Any) -> Any:
                 return change(size)(F, logits, labels)
 
         patch.setattr(train, "cross_entropy", Other())

@@ -128,9 +128,9 @@ _masks("one mask for all steps", lambda right, *a: right(a[0], 0, *a[2:]))
 # --- the recipe and the rate ----------------------------------------------------------------------------------------
 
 
-def _recipe(name: str, **settings: object) -> None:
+def _recipe(name: str, **settings: Any) -> None:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = Experiment.recipe.func
+        right = vars(Experiment)["recipe"].func
         patch.setattr(Experiment, "recipe", property(lambda self: replace(right(self), **settings)))
 
     PLANTS[name] = plant
@@ -207,11 +207,11 @@ _predictions("predictions one image late", lambda found, batch: np.roll(found, 1
 # --- layers, rewritten before a backend builds them -----------------------------------------------------------------
 
 
-def _norm(**settings: object) -> Rewrite:
+def _norm(**settings: Any) -> Rewrite:
     return lambda layer: replace(layer, scale=replace(layer.scale, **settings)) if isinstance(layer, Norm) else layer
 
 
-def _layer(name: str, **settings: object) -> Rewrite:
+def _layer(name: str, **settings: Any) -> Rewrite:
     return lambda layer: replace(layer, **settings) if layer.name == name else layer
 
 

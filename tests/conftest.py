@@ -47,7 +47,7 @@ def full_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> None:
     """A store of images and labels; four samples come from each tile."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, (images, labels) in (("train", train), ("test", test)):
         arrays |= {f"{name}_images": images, f"{name}_labels": labels, f"{name}_tiles": np.arange(len(labels)) // 4}
     classes = [f"class {number}" for number in range(CLASSES)]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from protocol.base.errors import Misuse
 from protocol.base.files import locked
 from protocol.base.provenance import current_commit
 from protocol.runs.record import Record, kept_files, write_record
+from protocol.runs.request import RUNS
 from tests.support.refusals import refused
 
 Profile = Callable[[tuple[str, ...]], list[Job]]
@@ -27,7 +29,7 @@ JOB = Job("gluon", "bench", "full", 1)
 
 
 def finished(job: Job, **changes: str) -> Record:
-    fields = {"kind": "bench", "status": "finished", "commit": current_commit(), **changes}
+    fields: dict[str, Any] = {"kind": "bench", "status": "finished", "commit": current_commit(), **changes}
     return Record(
         backend=job.backend,
         placement=job.placement,
@@ -152,8 +154,8 @@ def test_what_another_commit_began_is_started_anew(tmp_path: Path, monkeypatch: 
 
 def test_two_at_a_time_in_one_checkout_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    conductor.RUNS.mkdir(parents=True)
-    with locked(conductor.RUNS / ".lock", "taken"), refused("another audit or ladder"):
+    RUNS.mkdir(parents=True)
+    with locked(RUNS / ".lock", "taken"), refused("another audit or ladder"):
         conductor.run_jobs([JOB], {"gluon": "true"}, tmp_path)
 
 

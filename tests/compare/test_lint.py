@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from math import tanh
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -341,8 +342,8 @@ def test_an_output_is_told_by_its_sums() -> None:
 def test_the_command_writes_a_table_and_ends_with_the_verdicts_status(
     paper: LintRecord, classes: str, status: int, tmp_path: Path
 ) -> None:
-    changes = {"paper": {}, "uninitialised": {"initialised": False}, "odd": {"unseen": 7}}[classes]
-    write_lint(tmp_path, paper.model_copy(update=changes))
+    changes: dict[str, dict[str, Any]] = {"uninitialised": {"initialised": False}, "odd": {"unseen": 7}}
+    write_lint(tmp_path, paper.model_copy(update=changes.get(classes, {})))
     command = [sys.executable, "-m", "compare", "lint", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == status, done.stderr

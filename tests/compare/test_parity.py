@@ -30,8 +30,8 @@ def run(root: Path, backend: str, kind: Any, placement: str = "single", **more: 
     folder = root / backend / placement / str(more.get("seed", 0))
     counts = column_parameters(CASE.network())
     held = {f"cpu:{n}": count for n, count in enumerate(counts)} if placement == "columns" else {"cpu:0": sum(counts)}
-    settings = {"case": CASE.content(), "seed": 0, "plan_hash": "one", "parameters": held, "precision": "fp32"}
-    settings |= more
+    settings: dict[str, Any] = {"case": CASE.content(), "seed": 0, "plan_hash": "one", "precision": "fp32"}
+    settings |= {"parameters": held} | more
     record = Record(
         kind=kind,
         status="finished",

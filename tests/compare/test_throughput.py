@@ -61,7 +61,8 @@ LAYERS = [
         ("pool5", 0.0),
     )
 ]
-LIMITS = [{"repeat": repeat, "fp32": 300e9, "bf16": 1e12, "copy": 20e9, "link": 1e9} for repeat in range(3)]
+RATES = {"fp32": 300e9, "bf16": 1e12, "copy": 20e9, "link": 1e9}
+LIMITS: list[dict[str, object]] = [{"repeat": repeat, **RATES} for repeat in range(3)]
 
 
 @pytest.fixture

@@ -32,8 +32,13 @@ def run_folder(
     folder.mkdir(parents=True)
     for table, content in tables.items():
         content.to_csv(folder / f"{table}.csv", index=False)
-    settings = {"placement": "single", "devices": ["cpu:0"], "seed": 0, "precision": "fp32", "threads": 1}
-    settings |= {"plan_hash": name, "case": find_case("photos").content(), "files": kept_files(folder)} | more
+    settings: dict[str, Any] = {"placement": "single", "devices": ["cpu:0"], "seed": 0, "precision": "fp32"}
+    settings |= {
+        "threads": 1,
+        "plan_hash": name,
+        "case": find_case("photos").content(),
+        "files": kept_files(folder),
+    } | more
     record = Record(kind=kind, status="finished", backend=backend, **settings)
     write_record(folder, record)
     return RunFolder(folder, root, record)
@@ -124,13 +129,15 @@ def test_a_seed_counts_once_however_many_placements_ran_it(tmp_path: Path) -> No
     runs.append(train_run(tmp_path, "gluon", "no-norm", 0, 0.9, placement="columns"))
     alone = paired_effect(Runs(tuple(runs)), "gluon", CLAIMS["lrn"])
     assert alone is not None
-    assert (alone.seeds, alone.mean) == (3, pytest.approx(0.02))
+    assert alone.seeds == 3
+    assert alone.mean == pytest.approx(0.02)
     # Both have it: the seed's difference is the mean of its two.
     runs.append(train_run(tmp_path, "gluon", "photos", 0, 0.86, placement="columns"))
     for order in (runs, runs[::-1]):
         both = paired_effect(Runs(tuple(order)), "gluon", CLAIMS["lrn"])
         assert both is not None
-        assert (both.seeds, both.mean) == (3, pytest.approx((0.025 + 0.02 + 0.03) / 3))
+        assert both.seeds == 3
+        assert both.mean == pytest.approx((0.025 + 0.02 + 0.03) / 3)
 
 
 NEVER, SOON = (0.9, 0.8, 0.7, 0.6), (0.5, 0.2, 0.1, 0.1)
@@ -359,7 +366,7 @@ def benched(
         runs = []
         for backend in ("gluon", "deepspeed"):
             for (placement, variant), took in seconds.items():
-                rows = [
+                rows: list[dict[str, Any]] = [
                     {"step": step, "device": "all", "phase": "step", "seconds": took * (1 + step / 1e4)}
                     for step in range(5)
                 ]

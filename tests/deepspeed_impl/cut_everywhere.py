@@ -25,10 +25,10 @@ STEPS, TOLERANCE = 2, {"fp64": 1e-10, "fp32": 1e-3}
 
 
 def main(data: Path, count: int, precision: str) -> None:
-    options = {"placement": "stages", "devices": "cpu:0,cpu:1", "precision": precision}
-    request = make_train("deepspeed", "tiny", data=data, **options)
-    request = replace(request, micro_batch=8 // count, case=replace(request.case, batch=8, limit=16, epochs=1))
-    expected, seen = None, {}
+    placed = make_train("deepspeed", "tiny", data=data, placement="stages", devices="cpu:0,cpu:1", precision=precision)
+    request = replace(placed, micro_batch=8 // count, case=replace(placed.case, batch=8, limit=16, epochs=1))
+    expected: Trainee | None = None
+    seen: dict[str, bytes] = {}
     for place in range(1, len(request.case.network().layers)):
 
         def cut(layers: tuple[Layer, ...], *_: object, at: int = place) -> tuple[tuple[Layer, ...], ...]:

@@ -131,7 +131,7 @@ def test_the_full_size_parameters_are_shared_out_without_rest(variant: str, plac
 @pytest.mark.parametrize("variant", ["two_column", "cross_at="])
 def test_what_is_loaded_is_read_back(variant: str, placement: str) -> None:
     question = ask(tiny(variant=variant))
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for stage in build(question.network, placement):
         stage.load(question.weights)
         found |= {name: value.detach().numpy() for name, value in stage.canonical().items()}

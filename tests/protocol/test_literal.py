@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protocol.datasets.store import Split
-from protocol.experiment import dropout
+from protocol.experiment import augmentation, dropout
 from protocol.experiment.augmentation import EpochPlan, Policy
 from protocol.experiment.cases import find_case
 from protocol.experiment.experiment import Experiment, open_experiment
@@ -104,9 +104,9 @@ def test_masks_that_repeat_are_noticed(experiment: Experiment, monkeypatch: pyte
 
 
 def test_shifts_by_the_variance_are_noticed(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = literal.plan_epoch
+    right: Callable[..., EpochPlan] = augmentation.plan_epoch
 
-    def squared(*arguments: object) -> object:
+    def squared(*arguments: Any) -> EpochPlan:
         plan = right(*arguments)
         plan.shifts[:] *= 40
         return plan
@@ -154,7 +154,7 @@ def sorted_by_class(right: Plan, split: Split, *arguments: Any) -> EpochPlan:
 def test_draws_that_follow_from_others_are_noticed(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch, change: Callable[..., EpochPlan], names: set[str]
 ) -> None:
-    monkeypatch.setattr(literal, "plan_epoch", partial(change, literal.plan_epoch))
+    monkeypatch.setattr(literal, "plan_epoch", partial(change, augmentation.plan_epoch))
     assert names <= far(experiment)
 
 

@@ -89,17 +89,16 @@ def test_what_ties_add_to_the_free_reading_is_a_few_times_what_they_do(
 ) -> None:
     """At most three times how far tipping them leads in the first step, and five times later on."""
     imposed, free = bounds["imposed"], bounds["free"]
-    forward = {
-        name: {key.removeprefix("forward."): value for key, value in own.items() if key.startswith("forward.")}
-        for name, own in (("seen", truth.seen), ("bounds", imposed))
-    }
-    margins = oracle.margins_of(experiment.network, forward["seen"], forward["bounds"])
+    layers = [layer.name for layer in experiment.network]
+    put_out = {name: truth.seen[f"forward.{name}"] for name in layers}
+    margins = oracle.margins_of(experiment.network, put_out, {name: imposed[f"forward.{name}"] for name in layers})
     start = experiment.weights()
     tipped = []
     for coin in (None, *(np.random.default_rng(seed) for seed in range(oracle.TIPPED_HALVES))):
         seen = oracle.observe(experiment, np.float64, margins=margins, coin=coin).seen
         tipped.append(quantities.distances(seen, truth.seen.items(), start))
-    early, late = [], []
+    early: list[float] = []
+    late: list[float] = []
     for name, bound in free.items():
         far = max((other[name].difference for other in tipped if name in other), default=0.0)
         if far > 0 and not name.startswith("report."):

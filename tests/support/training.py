@@ -103,9 +103,8 @@ class TrainingTests:
     @pytest.mark.parametrize("placement", ["single", "stages", long("columns"), long("replicas")])
     def test_bench_measures_every_device(self, folder: Path, data: Path, placement: str) -> None:
         out = folder / f"bench-{placement}"
-        where = ("--placement", placement, "--steps", 2, "--data", data, "--out", out)
-        if placement == "single":
-            where = (*where, "--layers")
+        where = ["--placement", placement, "--steps", 2, "--data", data, "--out", out]
+        where += ["--layers"] if placement == "single" else []
         before = set(folder.iterdir())
         self.backend.call("bench", "--case", "tiny", *where, cwd=folder)
         assert set(folder.iterdir()) == before | {out}

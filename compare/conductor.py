@@ -26,7 +26,6 @@ from protocol.runs.record import read_record
 from protocol.runs.request import RUNS
 
 LOGS = RUNS / "logs"
-MODULES = {"oracle": "protocol"} | {backend.name: backend.module for backend in BACKENDS.values()}
 WATCH_EVERY, POLL, LOOK_EVERY = 0.5, 0.1, 1.0  # seconds
 SURE = 60.0  # seconds of work after which this machine's own pace counts as much as the usual one
 AT_ONCE = 2  # jobs beside each other: most leave a core idle now and then
@@ -35,6 +34,11 @@ CGROUPS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 INTERPRETER_HELP = "Which Python runs a backend; once for each."
 ENDED = ("finished", "diverged")  # of themselves: the same code would do the same again
 NETWORKS = ("tensors.safetensors", "choices.safetensors")
+
+
+def module_of(backend: str) -> str:
+    """What ``python -m`` starts for a job of a backend, or of the oracle."""
+    return "protocol" if backend == "oracle" else BACKENDS[backend].module
 
 
 @dataclass
@@ -112,7 +116,7 @@ class Running:
     @classmethod
     def start(cls, job: Job, interpreter: str, data: Path, commit: str) -> "Running":
         """Start the job, anew where other code has begun it; its output goes to its log."""
-        command = [interpreter, "-m", MODULES[job.backend], *job.arguments, "--data", str(data)]
+        command = [interpreter, "-m", module_of(job.backend), *job.arguments, "--data", str(data)]
         if job.verb == "train" and not is_begun(job, commit):
             command.append("--no-resume")
         # Jobs beside each other share the cores: BLAS threads that wait for a core spin, and cost several times more.

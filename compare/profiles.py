@@ -8,6 +8,7 @@ from typing import Any
 
 from paper.recipe import PRESETS
 from protocol.backends import BACKENDS, DEEPSPEED, GLUON, Backend
+from protocol.base.errors import Misuse
 from protocol.experiment.cases import find_case, what
 from protocol.oracle.quantities import RESUMED, TAKEN
 from protocol.runs.record import Record
@@ -217,7 +218,16 @@ def quick(backends: tuple[str, ...]) -> list[Job]:
 
 def _compared_in(preset: str) -> Places:
     """Every placement and every preset are tried in the audit, though not each with each."""
-    return lambda backend: backend.compared[preset]
+
+    def places(backend: Backend) -> tuple[str, ...]:
+        if preset not in backend.compared:
+            raise Misuse(
+                f"no audit tries preset {preset} in the {backend.name} backend: name its placements in `compared` of "
+                "protocol/backends.py"
+            )
+        return backend.compared[preset]
+
+    return places
 
 
 def _everywhere(backend: Backend) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """One verdict a claim, from this run's records and the layer table alone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 # Their rules register themselves.
@@ -9,14 +10,39 @@ from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
 from compare.ladder import Row
 from compare.load import Runs
 from paper.claims import Claim, load_claims
+from paper.names import unknown
 from protocol.backends import BACKENDS
+from protocol.base.errors import Misuse
 
 __all__ = ["RULES", "Evidence", "Finding", "Verdict", "exact_claims", "gather", "judge", "measured_claims", "rows"]
 
 
 def judge(evidence: Evidence) -> dict[str, Finding]:
-    """A finding for every claim, in the order of ``claims.toml``."""
+    """A finding for every claim, in the order of ``claims.toml``.
+
+    Raises:
+        Misuse: a rule is for no claim, or a claim that needs a rule has none.
+    """
+    check_rules(evidence.claims)
     return {name: _judge(evidence, claim) for name, claim in evidence.claims.items()}
+
+
+def check_rules(claims: Mapping[str, Claim]) -> None:
+    """See that rules and claims are for each other: a misspelt one would be left out in silence.
+
+    Raises:
+        Misuse: one is not.
+    """
+    for name in RULES:
+        if name not in claims:
+            raise Misuse(f'@rule("{name}") is for no claim: {unknown("claim", name, claims)}')
+    for name, claim in claims.items():
+        decided = {"E", "measured"} & set(claim.tests)
+        if decided and name not in RULES and not claim.expects and not claim.lacks:
+            raise Misuse(
+                f"claim {name} is decided by {' and '.join(sorted(decided))}, but has no rule: write one in "
+                f'compare/audit/, decorated @rule("{name}")'
+            )
 
 
 def _judge(evidence: Evidence, claim: Claim) -> Finding:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from compare.conductor import MODULES, display
+from compare.conductor import display, module_of
 from compare.load import read_csv
 from protocol.backends import BACKENDS, DEEPSPEED, GLUON
 from protocol.base.errors import Misuse
@@ -88,7 +88,7 @@ class Contender:
         if self.name in PEERS:
             seconds = peer(self, interpreters, device, steps)["seconds"]
         else:
-            command = [interpreters[self.name], "-m", MODULES[self.name], "bench", "--case", "full"]
+            command = [interpreters[self.name], "-m", module_of(self.name), "bench", "--case", "full"]
             command += ["--placement", self.placement, "--batch", str(BATCH), "--steps", str(steps)]
             command += ["--devices", "gpu:0"] if device == "cuda" else []
             command += ["--precision", self.precision, "--variant", self.variant]

@@ -9,6 +9,7 @@ from compare.audit.questions import answers
 from compare.audit.report import highlights, parity_sentence, speeds, summary
 from compare.bench import throughput
 from compare.bench.measure import MACHINE
+from compare.ladder import KINDS
 from compare.load import load_runs, read_csv, read_json
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.tables import COLUMNS
@@ -112,7 +113,27 @@ def _ladders(reference: Path, audited: pd.DataFrame) -> list[str]:
             f"The whole ladder, in every interpretation of the recipe (`nox -s ladder`), on {_where(folder)}: "
             f"{parity_sentence(climbed)} {both} of them are among the audit's too."
         )
+        found += _widest(climbed)
     return found
+
+
+def _widest(climbed: pd.DataFrame) -> list[str]:
+    """Of each kind of quantity in the free reading: the widest bound, and how far off a backend was there."""
+    own = climbed[(climbed["reading"] == "free") & (climbed["right"] == "oracle") & (climbed["tolerance"] > 0)]
+    if own.empty:
+        return []
+    own = own.assign(kind=own["quantity"].str.partition(".")[0])
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    rows = []
+    for kind, group in sorted(own.groupby("kind"), key=lambda item: order[item[0]]):
+        row = group.loc[group["tolerance"].idxmax()]
+        rows.append(f"| {kind} | {row['tolerance']:.1e} | {row['difference']:.1e} | {row['case']} | {row['left']} |")
+    head = "| quantity | widest bound | seen there | case | by |\n|---|---|---|---|---|\n"
+    intro = (
+        "How wide the free reading is, in which float32 makes its own choices: relative distances from the oracle, "
+        "each kind where its bound is widest. What rests on several updates parts that far between two correct runs."
+    )
+    return [intro, head + "\n".join(rows)]
 
 
 def _where(folder: Path) -> str:

@@ -160,7 +160,7 @@ def test_draws_that_follow_from_others_are_noticed(
 
 def test_masks_of_two_layers_that_are_one_are_noticed(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     right = dropout.keep
-    monkeypatch.setattr(dropout, "keep", lambda *places: right(*places[:4], 6, places[5]))
+    monkeypatch.setattr(dropout, "keep", lambda a, b, c, d, layer, units: right(a, b, c, d, 6, units))
     assert far(experiment) == {"draws.drop7.layers"}
 
 

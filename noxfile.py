@@ -264,7 +264,7 @@ def tests_long(session: nox.Session) -> None:
     if len(here()) == len(BACKENDS):
         planted = ("-m", "mistakes", *interpreters(session), "--seeds", "4", "--no-small")
         tasks = [own[-1], ("every planted mistake", "env-compare", planted), *own[:-1]]
-        tasks.append(long("both backends, long", "env-compare", "tests/together"))
+        tasks.append(long("compare and both backends, long", "env-compare", "tests/compare", "tests/together"))
     run_tasks(session, tasks)
 
 

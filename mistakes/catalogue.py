@@ -218,6 +218,7 @@ MISTAKES: dict[str, Mistake] = {
         ),
         *_all(CRASH, "pooling rounds up > ", case="ladder-no-overlap"),
         *_all("forward", "conv1 padded by 2 > forward.conv1"),
+        *_all("forward", "conv1 padded at its other end > forward.conv1", preset="chm-145"),
         *_all(CRASH, "twice the units in fc6 > "),
     )
 }

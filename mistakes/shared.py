@@ -226,6 +226,11 @@ REWRITES: dict[str, Rewrite] = {
     "conv1 padded by 2": lambda layer: (
         replace(layer, pad=layer.pad + 2) if isinstance(layer, Conv) and layer.name == "conv1" else layer
     ),
+    "conv1 padded at its other end": lambda layer: (
+        replace(layer, pad=layer.pad + layer.pad_end, pad_end=-layer.pad_end)
+        if isinstance(layer, Conv) and layer.name == "conv1"
+        else layer
+    ),
     "twice the units in fc6": lambda layer: (
         replace(layer, shape_out=(2 * layer.shape_out[0], 1, 1))
         if isinstance(layer, Dense) and layer.name == "fc6"

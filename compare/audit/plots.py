@@ -147,6 +147,7 @@ def kernels(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
 
 def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     """The loss of each interpretation of the recipe from the start, at full size."""
+    colours = dict(zip(PRESETS, sns.color_palette("deep"), strict=False))
     table = tables["first_steps"].copy()
     table["smooth"] = table.groupby(["preset", "backend"])["loss"].transform(
         lambda losses: losses.rolling(16, min_periods=1).mean()
@@ -157,7 +158,8 @@ def recipes(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     )
     for panel, backend in zip(axes[0], backends, strict=True):
         own = table[table["backend"] == backend]
-        sns.lineplot(own, x="step", y="smooth", hue="preset", hue_order=list(PRESETS), ax=panel, palette="deep")
+        there = [preset for preset in PRESETS if (own["preset"] == preset).any()]
+        sns.lineplot(own, x="step", y="smooth", hue="preset", hue_order=there, ax=panel, palette=colours)
         # A reading that diverges leaves the frame at the top.
         panel.set(title=backend, xlabel="step of 16 images", ylabel="training loss, mean of 16 steps", ylim=(0, 8))
         panel.legend(frameon=False, title="")

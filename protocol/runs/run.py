@@ -65,11 +65,15 @@ def check_out(folder: Path) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise Misuse(f"--out {folder} cannot be a run's folder: {above} is a file")
-    own = (folder / ".claim").is_file() or is_own(folder / "record.json")
-    if folder.is_dir() and any(folder.iterdir()) and not own:
+    # The claim comes first into a run's folder: looked for last, it is there when anything is, also while ranks begin.
+    if folder.is_dir() and any(folder.iterdir()) and not _is_a_runs(folder):
         raise Misuse(
             f"--out {folder} holds what no run of this project wrote: name a folder that is new or a run's own"
         )
+
+
+def _is_a_runs(folder: Path) -> bool:
+    return (folder / ".claim").is_file() or is_own(folder / "record.json")
 
 
 class Run:

@@ -26,6 +26,7 @@ from protocol.lint.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
 from protocol.lint.record import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
 from protocol.oracle.network import ForwardPass, apply_layer
 from tests.support.commands import environment
+from tests.support.long import long
 
 
 class OracleSubject:
@@ -129,7 +130,9 @@ def test_the_papers_network_keeps_every_fact(paper: LintRecord) -> None:
     assert likeness(paper).differences == ()
 
 
-@pytest.mark.parametrize(("variant", "preset", "name"), [("two_column", "chm-145", "chm-145"), ("owt", "paper", "owt")])
+@pytest.mark.parametrize(
+    ("variant", "preset", "name"), [long("two_column", "chm-145", "chm-145"), ("owt", "paper", "owt")]
+)
 def test_another_reading_breaks_just_the_facts_whose_words_differ(variant: str, preset: str, name: str) -> None:
     record = linted(variant, preset)
     expected = table_words(network(variant, PRESETS[preset]), PRESETS[preset])

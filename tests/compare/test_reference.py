@@ -164,6 +164,7 @@ def audit_of(runs: Path, out: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_the_audit_says_which_quantity_disagrees(tmp_path: Path) -> None:
     shutil.copytree(REFERENCE / "runs", tmp_path / "runs")
     good = audit_of(tmp_path / "runs", tmp_path / "audit")

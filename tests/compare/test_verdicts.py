@@ -203,6 +203,7 @@ def test_holms_correction_takes_the_larger_of_what_it_has_come_to() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
 
 
+@pytest.mark.long
 def test_the_smallest_effect_that_would_be_seen_has_power_four_fifths() -> None:
     """By simulation: true effects of that size are found four times in five, those of its half far less often."""
     generator, seeds = np.random.default_rng(0), 8

@@ -14,7 +14,7 @@ from tests.support.long import long
 @pytest.mark.parametrize(
     ("precision", "count"),
     [
-        ("fp64", 2),
+        long("fp64", 2),
         long("fp64", 1),
         long("fp64", 4),
         long("fp32", 2),

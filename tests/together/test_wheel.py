@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ class Mistake:
 
     ``split``: planted in the backend's placement on two devices, because on one there is nothing to get wrong;
     ``placement``: in another. ``fools_oracle``: the oracle makes the mistake too. ``resumes``: planted when a run that
-    was stopped goes on. ``compiled``: the norm and the pooling are the compiled operators. ``plant``: what is planted,
-    where the name says more. ``dial``: it is one of :mod:`mistakes.dials`, and may be named anywhere.
+    was stopped goes on. ``compiled``: the norm and the pooling are the compiled operators. ``in_float32``: float64
+    shows nothing of it. ``plant``: what is planted, where the name says more. ``dial``: it is one of
+    :mod:`mistakes.dials`, and may be named anywhere.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Mistake:
     fools_oracle: bool = False
     resumes: bool = False
     compiled: bool = False
+    in_float32: bool = False
     plant: str = ""
     dial: str = ""
 
@@ -104,10 +106,16 @@ MISTAKES: dict[str, Mistake] = {
             fc6 and fc7 exchange masks             > forward.drop6
             masks one micro-batch late             > forward.drop6
             evaluation counts as a step of dropout > forward.drop6
-            bfloat16 passed off as float32         > forward.conv1
-            TF32 passed off as float32             > forward.conv1
             float32 passed off as float64          > forward.conv2
             """,
+        ),
+        *_all(
+            "forward",
+            """
+            bfloat16 passed off as float32         > forward.conv1
+            TF32 passed off as float32             > forward.conv1
+            """,
+            in_float32=True,
         ),
         *_all(
             "loss",

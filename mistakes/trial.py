@@ -86,7 +86,8 @@ class Trial:
     def _readings(self) -> str:
         if self.mistake is None:
             return "fp64,imposed,free"
-        return "fp64" if self.mistake.dial else "fp64,free"
+        # Float64 sees the others with more digits, on the same rung.
+        return "fp64,free" if self.mistake.in_float32 else "fp64"
 
     def judged(self) -> dict[str, Any]:
         """A row of ``power.csv``."""

@@ -76,7 +76,7 @@ def make_environment(backend: Backend) -> None:
         if why := cannot_run_here(backend):
             session.log(f"{why}: the {backend.name} backend is left out here, the rest runs")
         else:
-            install(session, backend.extra)
+            install(session, backend.name)
 
     environment.__doc__ = f"Make the {backend.framework} backend's environment."
     nox.session(name=backend.environment, python=backend.python, default=False)(environment)

@@ -9,13 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 
 import torch.distributed
 
-ABSENT = "waited {patience:.0f} s for rank {ranks}: start the launcher on every machine of the hostfile"
+from protocol.base.errors import Misuse
+
 IDLE = 0.05  # of a core, below which all ranks together are taken to do nothing
 TICKS = 0.03  # seconds, the grain of processor times
 
@@ -24,15 +24,21 @@ def key(rank: int) -> str:
     return f"rank-{rank}"
 
 
-def attend(store: torch.distributed.Store, rank: int, ranks: int, patience: float) -> str:
-    """Say that this rank is here, and wait for the others; returns a sentence that names who has not come, or none."""
+def attend(store: torch.distributed.Store, rank: int, ranks: int, patience: float) -> None:
+    """Say that this rank is here, and wait for the others.
+
+    Raises:
+        Misuse: not all have come in time; it names who has not.
+    """
     store.set(key(rank), "0 0")
     names = {number: key(number) for number in range(ranks)}
-    with suppress(torch.distributed.DistError):
+    try:
         store.wait(list(names.values()), timedelta(seconds=patience))
-        return ""
-    missing = [str(number) for number, name in names.items() if not store.check([name])]
-    return ABSENT.format(patience=patience, ranks=", ".join(missing))
+    except torch.distributed.DistError:
+        missing = ", ".join(str(number) for number, name in names.items() if not store.check([name]))
+        raise Misuse(
+            f"waited {patience:.0f} s for rank {missing}: start the launcher on every machine of the hostfile"
+        ) from None
 
 
 def computed() -> float:

@@ -159,7 +159,7 @@ def _start_ranks(command: list[str], environment: dict[str, str]) -> None:
         for number, rank in enumerate(_Rank.started):
             # The launcher waits for no other once one has failed, so the others' are not known.
             if (rank.returncode or 0) < 0:
-                _say(1, f"rank {number} was ended from outside, by {signal.Signals(-rank.returncode).name}")
+                _say(1, f"rank {number} was ended by {signal.Signals(-rank.returncode).name}")
 
 
 def _watch(process: BaseProcess, ranks: int, limit: float) -> str:
@@ -258,8 +258,7 @@ def _meet_machines(rank: int, ranks: int, out: Path) -> torch.distributed.Store:
             f"rank {rank} found no rank 0 at {address}:{port} in {limit:.0f} s: start the launcher on every machine "
             f"of the hostfile ({one_line(error)})"
         ) from None
-    if missing := heartbeat.attend(store, rank, ranks, limit):
-        raise Misuse(missing)
+    heartbeat.attend(store, rank, ranks, limit)
     began = time.time()
 
     def give_up(sentence: str) -> None:

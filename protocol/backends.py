@@ -29,7 +29,6 @@ class Backend:
     name: str
     module: str
     framework: str
-    extra: str
     colour: str
     placements: tuple[str, ...]
     split: str
@@ -66,7 +65,6 @@ GLUON = Backend(
     "gluon",
     "gluon_impl",
     "MXNet Gluon",
-    "gluon",
     "#0b6e99",
     placements=("single", "columns", "stages", "replicas"),
     split="columns",
@@ -89,7 +87,6 @@ DEEPSPEED = Backend(
     "deepspeed",
     "deepspeed_impl",
     "DeepSpeed",
-    "deepspeed",
     "#c8553d",
     placements=("single", "stages", "columns", "replicas"),
     split="stages",

@@ -14,6 +14,7 @@ import glob
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from pathlib import Path
 from protocol.base.errors import Misuse
 
 DRAFT = ".draft"
+WRITING = threading.RLock()  # one thread of a process at a time: their drafts have one name
 POLL = 0.2  # seconds
 SHOWN = 3  # names in a sentence
 BEGINNING = b'{\n "version": '  # of every JSON file that this project writes
@@ -45,20 +47,21 @@ def sync(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the name of a draft; what the block has written there takes the place of ``path`` when it ends well."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{DRAFT}"):
-        if not _is_alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)  # by a process that was killed
-    try:
-        yield draft
-        # Whatever library wrote it: readable as any other file of ours.
-        draft.chmod(0o666 & ~_umask())
-        sync(draft)
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    with WRITING:
+        draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*{DRAFT}"):
+            if not _is_alive(left.name.split(".")[-2]):
+                left.unlink(missing_ok=True)  # by a process that was killed
+        try:
+            yield draft
+            # Whatever library wrote it: readable as any other file of ours.
+            draft.chmod(0o666 & ~_umask())
+            sync(draft)
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -131,7 +131,7 @@ def test_a_backend_is_run_as_the_others_are(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(PROJECT))))
     with refused("no backend 'toy'"):
         conductor.interpreters_of((f"toy={sys.executable}",))
-    monkeypatch.setitem(BACKENDS, "toy", replace(DEEPSPEED, name="toy", module="toy_impl", extra="toy"))
+    monkeypatch.setitem(BACKENDS, "toy", replace(DEEPSPEED, name="toy", module="toy_impl"))
     interpreters = conductor.interpreters_of((f"toy={sys.executable}",))
     jobs = [Job("toy", "bench", "full", 1)]
     failed, _ = conductor.run_jobs(jobs, interpreters, tmp_path)

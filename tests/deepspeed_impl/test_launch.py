@@ -95,8 +95,8 @@ def test_a_rank_that_is_killed_is_named(data: Path, tmp_path: Path) -> None:
         assert run.wait_until_gone()
         assert run.command.wait() == 1
     said = (tmp_path / "log").read_text().splitlines()[-1]
-    assert said == "error: rank 1 was ended from outside, by SIGKILL"
-    assert read_record(tmp_path / "run").reason == "rank 1 was ended from outside, by SIGKILL"
+    assert said == "error: rank 1 was ended by SIGKILL"
+    assert read_record(tmp_path / "run").reason == "rank 1 was ended by SIGKILL"
 
 
 # Read by every Python that starts here, before anything else.

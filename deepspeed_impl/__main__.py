@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from protocol.backends import DEEPSPEED
-from protocol.command import add_backend_verbs, add_lint, application, run
+from protocol.command import add_backend_verbs, add_lint, add_series, application, run
 from protocol.experiment.experiment import open_experiment
 from protocol.lint.record import LintRequest
-from protocol.runs.request import PlacedRequest
+from protocol.runs.request import PlacedRequest, SeriesRequest
 from protocol.runs.run import check_folders
+from protocol.runs.series import carry_out
 
 
 def handler(verb: str) -> Callable[[PlacedRequest], None]:
@@ -35,6 +36,18 @@ def handler(verb: str) -> Callable[[PlacedRequest], None]:
     return handle
 
 
+def series(request: SeriesRequest) -> None:
+    from deepspeed_impl import launch
+    from deepspeed_impl.session import check_request
+
+    if launch.is_rank():
+        launch.die_with_ancestors()
+        with launch.accountable():
+            carry_out(request, import_module("deepspeed_impl.train").train)
+            launch.leave()
+    launch.launch("series", check_request(request.runs[0]), sys.argv[2:])
+
+
 def lint(request: LintRequest) -> None:
     # One process is enough, and another's model need not survive the launcher.
     import_module("deepspeed_impl.lint").lint(request)
@@ -43,6 +56,7 @@ def lint(request: LintRequest) -> None:
 def main() -> None:
     app = application(DEEPSPEED.name)
     add_backend_verbs(app, DEEPSPEED.name, handler)
+    add_series(app, DEEPSPEED.name, series)
     add_lint(app, DEEPSPEED.name, lint)
     run(app)
 

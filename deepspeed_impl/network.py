@@ -197,7 +197,7 @@ def _dense(layer: Dense, micro: StepPart) -> nn.Module:
 
 @make_module.register
 def _activation(layer: Activation, micro: StepPart) -> nn.Module:
-    return {"relu": nn.ReLU, "tanh": nn.Tanh}[layer.function]()
+    return {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[layer.function]()
 
 
 @make_module.register

@@ -30,6 +30,7 @@ class PaperSGD(torch.optim.Optimizer):
         )
         for parameter in parameters.values():
             self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+        self.keeps_norms, self.norms = False, dict[str, float]()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, without the wrapper around it that would import torch's compiler, for seconds in each rank."""
@@ -37,6 +38,8 @@ class PaperSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        if self.keeps_norms:  # the engine clears gradients when it has stepped
+            self.norms = {name: float(value.grad.norm()) for name, value in self.parameters.items()}
         for group in self.param_groups:
             held = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not held:

@@ -15,7 +15,7 @@ import torch
 from deepspeed_impl import feed
 from deepspeed_impl.imposed import impose, make_imposed
 from deepspeed_impl.network import Stage, StepPart, make_module
-from deepspeed_impl.predict import predictor, probabilities
+from deepspeed_impl.predict import predictor
 from deepspeed_impl.session import Session, open_session
 from deepspeed_impl.train import train_step
 from paper.architecture import Activation
@@ -96,7 +96,9 @@ def observe(session: Session, reading: Reading) -> Arrays:
     momentum = share.assemble(session.optimizer.velocities())
     seen |= {f"momentum.{name}": value for name, value in momentum.items()}
     for views in () if reading.imposed else (1, 10):
-        found = seen[f"test.{views}"] = probabilities(session, ten=views == 10)
+        found = seen[f"test.{views}"] = evaluation.predict_all(
+            session.experiment, predictor(session), session.experiment.case.batch, ten=views == 10
+        )
         seen |= evaluation.reported(found, experiment.testing.labels[: len(found)], views)
     return seen
 

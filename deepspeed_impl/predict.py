@@ -6,6 +6,7 @@ import torch
 
 from deepspeed_impl import feed
 from deepspeed_impl.session import Session
+from paper.recipe import LAYERS
 from protocol.runs import evaluation
 
 
@@ -33,7 +34,12 @@ def predictor(session: Session) -> evaluation.Predict:
     return predict
 
 
-def probabilities(session: Session, *, ten: bool) -> np.ndarray:
-    """Class probabilities (test images, classes), on every rank."""
-    experiment = session.experiment
-    return evaluation.predict_all(experiment, predictor(session), experiment.case.batch, ten=ten)
+def features(session: Session, images: np.ndarray) -> np.ndarray:
+    """Images (batch, 3, crop, crop) -> outputs of the last hidden layer (batch, units of fc7), without dropout."""
+    seen: list[torch.Tensor] = []
+    hook = session.stage.get_submodule(LAYERS[-1]).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        predictor(session)(images)
+    finally:
+        hook.remove()
+    return torch.cat(seen).flatten(1).cpu().numpy()

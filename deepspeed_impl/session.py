@@ -22,7 +22,7 @@ from deepspeed_impl.share import Averaging, Group, Share
 from deepspeed_impl.stopwatch import layer_seconds
 from paper.architecture import Layer
 from protocol.base.errors import Misuse
-from protocol.base.provenance import surroundings
+from protocol.base.provenance import sources_of, surroundings
 from protocol.experiment.experiment import Experiment, open_experiment
 from protocol.placement.cuts import cut_evenly
 from protocol.runs.record import Record
@@ -164,6 +164,7 @@ def open_session(
         arithmetic=arithmetic,
         parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
         result={"micro_batch": size, "stages": [part[0].name for part in stages]},
+        sources=sources_of(__package__),
         **surroundings(PACKAGES),
     )
     return Session(experiment, engine, stages, stage, optimizer, loss, micro, replicas, dtype, record)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from deepspeed_impl import feed
-from deepspeed_impl.predict import probabilities
+from deepspeed_impl.predict import features, predictor
 from deepspeed_impl.session import Session, open_session
 from protocol.experiment.experiment import Experiment
 from protocol.runs import state, training
+from protocol.runs.observation import Observer
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
@@ -71,8 +72,18 @@ class Trainee:
     def number(self, value: torch.Tensor) -> float:
         return float(value)
 
-    def probabilities(self, *, ten: bool) -> np.ndarray:
-        return probabilities(self.session, ten=ten)
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return predictor(self.session)(images)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return features(self.session, images)
+
+    def gradient_norms(self) -> dict[str, float]:
+        norms = self.session.optimizer.norms
+        return {layer.name: norms[f"{layer.name}.weight"] for layer in self.experiment.network.weighted()}
+
+    def kernels(self) -> np.ndarray:
+        return self.session.stage.canonical()[self.experiment.network.kernels].detach().cpu().numpy().copy()
 
     def save(self, run: Run, done: int) -> None:
         """One rank of each stage writes its shard; when all have, the keeper of the record publishes them."""
@@ -94,14 +105,16 @@ def train(request: TrainRequest) -> None:
     with claimed(request.out) if session.keeps_record else nullcontext():
         # All ranks choose their state before the one that keeps the record touches the folder.
         dist.barrier()
-        latest = latest_state(request.out, experiment, request.resume)
+        latest = latest_state(request.out, experiment, request.goes_on)
         dist.barrier()
         with run.recorded() if session.keeps_record else nullcontext():
             start = run.resume(latest, write=session.keeps_record)
             dist.barrier()
             if latest:
                 load_state(session, latest, start)
-            training.train(Trainee(session), run, range(start, total))
+            session.optimizer.keeps_norms = request.observe
+            observer = Observer(Trainee(session)) if request.observe else None
+            training.train(Trainee(session), run, range(start, total), observer)
             if session.keeps_record:
                 shapes = experiment.network.parameter_shapes()
                 last = state.states(run.folder)[-1]

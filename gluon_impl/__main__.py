@@ -8,11 +8,12 @@ from importlib import import_module
 from protocol.backends import GLUON, cannot_run_here
 from protocol.base.allocation import keep_freed_memory
 from protocol.base.errors import Misuse
-from protocol.command import add_backend_verbs, add_lint, application, run
+from protocol.command import add_backend_verbs, add_lint, add_series, application, run
 from protocol.experiment.experiment import open_experiment
 from protocol.lint.record import LintRequest
-from protocol.runs.request import ParityRequest, PlacedRequest
+from protocol.runs.request import ParityRequest, PlacedRequest, SeriesRequest
 from protocol.runs.run import check_folders
+from protocol.runs.series import carry_out
 
 
 def handler(verb: str) -> Callable[[PlacedRequest], None]:
@@ -29,6 +30,12 @@ def handler(verb: str) -> Callable[[PlacedRequest], None]:
 def lint(request: LintRequest) -> None:
     check_platform()
     import_module("gluon_impl.lint").lint(request)
+
+
+def series(request: SeriesRequest) -> None:
+    check_platform()
+    set_threads(request.runs[0])
+    carry_out(request, import_module("gluon_impl.train").train)
 
 
 def check_platform() -> None:
@@ -52,6 +59,7 @@ def main() -> None:
     keep_freed_memory()
     app = application(GLUON.name)
     add_backend_verbs(app, GLUON.name, handler)
+    add_series(app, GLUON.name, series)
     add_lint(app, GLUON.name, lint)
     run(app)
 

@@ -51,6 +51,36 @@ void forward(const T* x, T* y, int64_t rows, int64_t columns, const Pool& pool, 
   }
 }
 
+// One map as the paper pools, each window's nine values at once: the gradient `g` by `y` -> `dx`.
+template <typename T, typename Place>
+void backward_by_three(const T* __restrict g, const T* __restrict x, const T* __restrict y, T* __restrict dx,
+                       int64_t rows, int64_t columns, const Pool& pool, Place* __restrict first) {
+  const int64_t across = pool.out(columns);
+  const Place wide = Place(columns);
+  std::fill(dx, dx + rows * columns, T(0));
+  for (int64_t r = 0; r < pool.out(rows); ++r, g += across, y += across) {
+    const T *a = x + 2 * r * columns, *b = a + columns, *c = b + columns;
+    for (int64_t p = 0; p < across; ++p) {
+      const int64_t at = 2 * p;
+      const T top = y[p];
+      // From the window's last place to its first.
+      Place place = 0;
+      place = c[at + 2] == top ? 2 * wide + 2 : place;
+      place = c[at + 1] == top ? 2 * wide + 1 : place;
+      place = c[at] == top ? 2 * wide : place;
+      place = b[at + 2] == top ? wide + 2 : place;
+      place = b[at + 1] == top ? wide + 1 : place;
+      place = b[at] == top ? wide : place;
+      place = a[at + 2] == top ? Place(2) : place;
+      place = a[at + 1] == top ? Place(1) : place;
+      place = a[at] == top ? Place(0) : place;
+      first[p] = place;
+    }
+    T* into = dx + 2 * r * columns;
+    for (int64_t p = 0; p < across; ++p) into[2 * p + first[p]] += g[p];
+  }
+}
+
 // One map: the gradient `g` by `y` -> `dx`; `first`: room for a row. `STRIDE`: the pool's, where the compiler knows it.
 template <int64_t STRIDE, typename T, typename Place>
 void backward(const T* g, const T* x, const T* y, T* dx, int64_t rows, int64_t columns, const Pool& pool,
@@ -96,7 +126,8 @@ struct Backward {
     const T *g = inputs->at(0).data<T>(), *x = inputs->at(1).data<T>(), *y = inputs->at(2).data<T>();
     T* dx = outputs->at(0).data<T>();
     using Place = typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type;  // as wide, to be vectorized
-    const auto pass = pool.stride == 2 ? backward<2, T, Place> : backward<0, T, Place>;
+    auto pass = pool.stride == 2 ? backward<2, T, Place> : backward<0, T, Place>;
+    if (pool.window == 3 && pool.stride == 2) pass = backward_by_three<T, Place>;
 #pragma omp parallel for schedule(static)
     for (int64_t map = 0; map < from[0] * from[1]; ++map) {
       const int64_t in = map * from[2] * from[3], out = map * to[2] * to[3];

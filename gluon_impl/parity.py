@@ -15,7 +15,7 @@ from mxnet import autograd
 from gluon_impl import feed, train
 from gluon_impl.imposed import Imposition
 from gluon_impl.network import AlexNet, Share, make_block
-from gluon_impl.predict import predictor, probabilities
+from gluon_impl.predict import predictor
 from gluon_impl.session import Session, open_session
 from paper.architecture import Activation
 from protocol.base.tensors import read_tensors
@@ -77,7 +77,9 @@ def observe(session: Session, reading: Reading, imposition: Imposition) -> Array
     momentum = network.assemble(session.optimizer.momentum())
     seen |= {f"momentum.{name}": value for name, value in momentum.items()}
     for views in () if reading.imposed else (1, 10):
-        found = seen[f"test.{views}"] = probabilities(experiment, network, ten=views == 10)
+        found = seen[f"test.{views}"] = evaluation.predict_all(
+            experiment, predictor(network), experiment.case.batch, ten=views == 10
+        )
         seen |= evaluation.reported(found, experiment.testing.labels[: len(found)], views)
     return seen
 

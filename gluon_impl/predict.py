@@ -4,7 +4,7 @@ import numpy as np
 
 from gluon_impl import feed
 from gluon_impl.network import AlexNet
-from protocol.experiment.experiment import Experiment
+from paper.architecture import Dropout
 from protocol.runs import evaluation
 
 
@@ -17,6 +17,13 @@ def predictor(network: AlexNet) -> evaluation.Predict:
     return predict
 
 
-def probabilities(experiment: Experiment, network: AlexNet, *, ten: bool) -> np.ndarray:
-    """Class probabilities (test images, classes)."""
-    return evaluation.predict_all(experiment, predictor(network), experiment.case.batch, ten=ten)
+def features(network: AlexNet, images: np.ndarray) -> np.ndarray:
+    """Images (batch, 3, crop, crop) -> outputs of the last hidden layer (batch, units of fc7), without dropout.
+
+    On one context, where no maps cross.
+    """
+    (value,) = feed.place(network, images)
+    for layer in network.table.layers[:-1]:
+        (part,) = network.parts[layer.name]
+        value = part(value, None) if isinstance(layer, Dropout) else part(value)
+    return value.asnumpy().reshape(len(images), -1)

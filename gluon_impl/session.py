@@ -11,7 +11,7 @@ from gluon_impl.network import AlexNet, MakeBlock, make_block
 from gluon_impl.operators import COMPOSED, implementation
 from gluon_impl.optimizer import Optimizer
 from protocol.base.errors import Misuse
-from protocol.base.provenance import surroundings
+from protocol.base.provenance import sources_of, surroundings
 from protocol.experiment.experiment import Experiment, open_experiment
 from protocol.runs.record import Record
 from protocol.runs.request import PlacedRequest
@@ -58,6 +58,7 @@ def open_session(
         norm=implementation() if contexts[0].device_type == "cpu" else COMPOSED,
         parameters={context_name(context): count for context, count in network.parameters_by_context().items()},
         result={"micro_batch": size, "stages": network.stages()},
+        sources=sources_of(__package__),
         **surroundings(PACKAGES),
     )
     return Session(experiment, network, Optimizer(network, experiment.recipe), record)

@@ -15,10 +15,11 @@ from gluon_impl import feed
 from gluon_impl.feed import Batch
 from gluon_impl.network import AlexNet, CrossEntropy
 from gluon_impl.optimizer import Optimizer
-from gluon_impl.predict import probabilities
+from gluon_impl.predict import features, predictor
 from gluon_impl.session import Session, open_session
 from protocol.experiment.experiment import Experiment
 from protocol.runs import state, training
+from protocol.runs.observation import Observer
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
 
@@ -91,8 +92,23 @@ class Trainee:
     def number(self, value: mx.nd.NDArray) -> float:
         return float(value.asscalar())
 
-    def probabilities(self, *, ten: bool) -> np.ndarray:
-        return probabilities(self.experiment, self.session.network, ten=ten)
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return predictor(self.session.network)(images)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return features(self.session.network, images)
+
+    def gradient_norms(self) -> dict[str, float]:
+        # Gluon's gradients are those of the summed loss.
+        network, batch = self.session.network, self.experiment.case.batch
+        summed = network.assemble(lambda parameter: parameter.list_grad()[0])
+        return {
+            layer.name: float(np.linalg.norm(summed[f"{layer.name}.weight"])) / batch
+            for layer in network.table.weighted()
+        }
+
+    def kernels(self) -> np.ndarray:
+        return self.session.network.weights()[self.experiment.network.kernels]
 
     def save(self, run: Run, done: int) -> None:
         state.write_shard(state.draft_of(run.folder, done), 0, training_state(self.session))
@@ -105,13 +121,14 @@ def train(request: TrainRequest) -> None:
     experiment = session.experiment
     total = min(experiment.total_steps, request.steps or experiment.total_steps)
     with claimed(request.out):
-        latest = latest_state(request.out, experiment, request.resume)
+        latest = latest_state(request.out, experiment, request.goes_on)
         run = Run(request.out, session.record)
         with run.recorded():
             start = run.resume(latest)
             if latest:
                 load_state(session, latest)
-            training.train(Trainee(session), run, range(start, total))
+            observer = Observer(Trainee(session)) if request.observe else None
+            training.train(Trainee(session), run, range(start, total), observer)
             if request.oracle and total == experiment.total_steps:
                 run.hold(request.oracle, experiment, training_state(session))
             run.finish(session.network.weights())

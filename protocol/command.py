@@ -14,7 +14,7 @@ import typer
 from protocol.base.errors import Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.lint.record import LintRequest, make_lint_request
-from protocol.runs.request import make_bench, make_evaluate, make_parity, make_train
+from protocol.runs.request import SeriesRequest, make_bench, make_evaluate, make_parity, make_series, make_train
 
 Asked = TypeVar("Asked")
 INTERRUPTED = 130
@@ -114,6 +114,11 @@ def add_backend_verbs(app: typer.Typer, backend: str, handler_of: Callable[[str]
     """Add the verbs that every backend has; ``handler_of``: by verb, what carries it out."""
     for verb, (text, make) in BACKEND_VERBS.items():
         add_verb(app, verb, text, partial(make, backend), handler_of(verb))
+
+
+def add_series(app: typer.Typer, backend: str, handler: Callable[[SeriesRequest], None]) -> None:
+    """Add the verb ``series``, many runs of ``train`` in one process."""
+    add_verb(app, "series", "Train a list of runs, one after the other.", partial(make_series, backend), handler)
 
 
 def add_lint(app: typer.Typer, backend: str, handler: Callable[[LintRequest], None]) -> None:

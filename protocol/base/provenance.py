@@ -1,5 +1,6 @@
 """Where something ran: versions of packages, the commit, the processor."""
 
+import hashlib
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -16,6 +17,31 @@ def surroundings(packages: Iterable[str]) -> dict[str, Any]:
         "commit": current_commit(),
         "processor": processor_name(),
     }
+
+
+# What a training run's numbers come from, besides the backend's own package.
+SHARED_SOURCES = (
+    "paper/architecture.py",
+    "paper/recipe.py",
+    "protocol/base/random_bits.py",
+    "protocol/datasets/store.py",
+    "protocol/experiment/*",
+    "protocol/runs/evaluation.py",
+    "protocol/runs/observation.py",
+    "protocol/runs/training.py",
+)
+
+
+def sources_of(package: str) -> str:
+    """A hash of the sources that a training run of a backend's ``package`` comes from, whatever the commit."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for pattern in (*SHARED_SOURCES, f"{package}/*"):
+        for path in sorted(root.glob(pattern)):
+            if path.suffix in (".py", ".cc", ".h"):
+                digest.update(f"{path.relative_to(root)}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def current_commit() -> str:

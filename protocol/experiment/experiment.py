@@ -96,6 +96,11 @@ class Experiment:
         """Test images (views, len(samples), 3, crop, crop) float32."""
         return views(self.testing, self.crop, samples, ten=ten, reading=self.data_reading)
 
+    def clean_views(self, samples: np.ndarray) -> np.ndarray:
+        """Centre crops (len(samples), 3, crop, crop) float32 of training images, as they are tested."""
+        (found,) = views(self.training, self.crop, samples, ten=False, reading=self.data_reading)
+        return found
+
     @property
     def data_reading(self) -> DataReading:
         """The recipe's; images are divided only while their colours are shifted."""

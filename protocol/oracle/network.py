@@ -136,6 +136,9 @@ def _activation(layer: Activation, x: np.ndarray, run: ForwardPass) -> tuple[np.
     if layer.function == "tanh":
         out = np.tanh(x)
         return out, lambda gradient: gradient * (1 - out * out)
+    if layer.function == "sigmoid":
+        out = 1 / (1 + np.exp(-x))
+        return out, lambda gradient: gradient * (out * (1 - out))
     positive = run.imposed[layer.name] if run.imposed else x > 0
     if layer.name in run.margins:
         positive = positive ^ run.tips(layer, np.abs(x))

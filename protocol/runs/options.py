@@ -28,6 +28,7 @@ PresetName = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=WHAT)]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training set.", rich_help_panel=WHAT)]
+Rate = Annotated[float | None, typer.Option(help="The learning rate that it begins with.", rich_help_panel=WHAT)]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.", rich_help_panel=WHAT)]
 Placement = Annotated[
     str,
@@ -42,6 +43,13 @@ Steps = Annotated[int | None, typer.Option(help="Stop after so many steps.", ric
 Resume = Annotated[bool, typer.Option(help="Go on from the last saved state.", rich_help_panel=HOW)]
 Readings = Annotated[
     str, typer.Option(help=f"Which to take, of {_one_of(READINGS)}; between commas.", rich_help_panel=HOW)
+]
+Series = Annotated[
+    Path, typer.Argument(help="A list of runs, as JSON: of each its case, seed and folder.", show_default=False)
+]
+Observe = Annotated[
+    bool,
+    typer.Option("--observe", help="Keep what claims ask of a run, too, on one device.", rich_help_panel=HOW),
 ]
 Layers = Annotated[bool, typer.Option("--layers", help="Time each layer by itself too.", rich_help_panel=HOW)]
 Data = Annotated[Path, typer.Option(help="The folder of prepared data sets.", rich_help_panel=FILES)]

@@ -61,6 +61,7 @@ class Record(BaseModel):
     parameters: dict[str, int] = Field(default_factory=dict, description="parameters by the device they live on")
     packages: dict[str, str] = Field(default_factory=dict)
     commit: str = ""
+    sources: str = Field(default="", description="hash of the sources that a training run's numbers come from")
     processor: str = ""
     seconds: float = 0.0
     history: list[dict[str, Any]] = Field(

@@ -14,6 +14,7 @@ from protocol.experiment.cases import Case, find_case
 from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 from protocol.placement.grid import Grid
 from protocol.runs import options
+from protocol.runs.entries import read_entries
 
 RUNS = Path("results/runs")
 STORES = Path("results/stores")
@@ -75,11 +76,27 @@ class PlacedRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(PlacedRequest):
-    """``steps`` ends a run early. ``oracle``: whose run its last weights are compared with."""
+    """``steps`` ends a run early. ``oracle``: whose run its last weights are compared with.
+
+    ``observe``: what claims ask of a run is kept, too; that is in no saved state, so such a run begins anew.
+    """
 
     steps: int | None
     resume: bool
     oracle: Path | None
+    observe: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it takes up a state that an earlier process saved."""
+        return self.resume and not self.observe
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesRequest:
+    """Training runs, one after the other."""
+
+    runs: tuple[TrainRequest, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +165,31 @@ def make_train(
     devices: options.Devices = None,
     micro_batch: options.MicroBatch = None,
     precision: options.Precision = "fp32",
+    rate: options.Rate = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
+    observe: options.Observe = False,
     data: options.Data = STORES,
     out: options.Out = None,
     oracle: options.Oracle = None,
 ) -> TrainRequest:
     chosen = _case(case, variant, preset, batch, epochs)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise Misuse(f"--rate must be above 0, not {rate}")
+    chosen = replace(chosen, rate=rate or chosen.rate)
+    if observe and (Grid.parse(placement).devices > 1 or steps is not None):
+        raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")
     placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
-    return TrainRequest(**placed, steps=_at_least_1("--steps", steps), resume=resume, oracle=oracle)
+    return TrainRequest(**placed, steps=_at_least_1("--steps", steps), resume=resume, oracle=oracle, observe=observe)
+
+
+def make_series(backend: str, runs: options.Series, data: options.Data = STORES) -> SeriesRequest:
+    return SeriesRequest(
+        runs=tuple(
+            make_train(backend, **entry.model_dump(exclude={"out"}), observe=True, data=data, out=Path(entry.out))
+            for entry in read_entries(runs)
+        )
+    )
 
 
 def make_evaluate(

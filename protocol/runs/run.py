@@ -174,7 +174,8 @@ class Run:
     def finish(self, weights: Mapping[str, np.ndarray] | None = None) -> None:
         if weights is not None:
             save_tensors(self.folder / "weights.safetensors", weights)
-            save_tensors(self.folder / "features.safetensors", {"conv1.weight": weights["conv1.weight"]})
+            kernels = next(name for name in weights if name.endswith(".weight"))  # in the layers' order
+            save_tensors(self.folder / "features.safetensors", {kernels: weights[kernels]})
         self.write_tables()
         self.end("finished")
         if self.speaks:
@@ -324,6 +325,15 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: 
     raise damage[0]
 
 
+def has_diverged(request: TrainRequest, experiment: Experiment) -> bool:
+    """Whether the run that was asked for has been carried out before, and diverged."""
+    try:
+        record = read_record(request.out)
+    except Misuse:
+        return False
+    return request.resume and record.status == "diverged" and record.plan_hash == experiment.plan_hash()
+
+
 def is_finished(request: TrainRequest, experiment: Experiment) -> bool:
     """Whether the run that was asked for has been carried out before, to its end, and is whole."""
     try:
@@ -386,7 +396,7 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
         if is_finished(request, experiment):
             log(f"{request.out} is finished: nothing is left to do; --no-resume starts it anew")
             return False
-        latest_state(request.out, experiment, request.resume, speaks=True)
+        latest_state(request.out, experiment, request.goes_on, speaks=True)
         if request.oracle:
             if request.precision != "fp64":
                 raise Misuse("a training run is held to the oracle in float64: train with --precision fp64")

@@ -13,6 +13,7 @@ from protocol.base.log import log
 from protocol.base.tensors import save_tensors
 from protocol.experiment.experiment import Experiment
 from protocol.runs import evaluation
+from protocol.runs.observation import Observer
 from protocol.runs.run import Run
 
 LOGGED_TOGETHER = 10  # steps, at the most
@@ -37,15 +38,30 @@ class Trainee(Protocol):
     def number(self, value: Any) -> float:
         """What :meth:`update` returned, when it is there."""
 
-    def probabilities(self, *, ten: bool) -> np.ndarray:
-        """Class probabilities (test images, classes), of one view or the mean over ten."""
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """What the network makes of a batch (batch, 3, crop, crop) without dropout: (batch, classes)."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The outputs of the last hidden layer, without dropout: (batch, units of fc7). On one device."""
+
+    def gradient_norms(self) -> dict[str, float]:
+        """By layer, the Euclidean norm of the mean gradient by its weights, of the last update. On one device."""
+
+    def kernels(self) -> np.ndarray:
+        """The first convolution's weights (maps, 3, rows, columns). On one device."""
 
     def save(self, run: Run, done: int) -> None:
         """Save the state after ``done`` steps."""
 
 
-def train(trainee: Trainee, run: Run, steps: range) -> None:
-    """Carry out ``steps``, and the last test if they end the training."""
+def probabilities(trainee: Trainee, *, ten: bool) -> np.ndarray:
+    """Class probabilities (test images, classes), of one view or the mean over ten."""
+    experiment = trainee.experiment
+    return evaluation.predict_all(experiment, trainee.logits, experiment.case.batch, ten=ten)
+
+
+def train(trainee: Trainee, run: Run, steps: range, observer: Observer | None = None) -> None:
+    """Carry out ``steps``, and the last test if they end the training. ``observer`` looks on."""
     experiment = trainee.experiment
     waiting: list[tuple[int, Any, Any]] = []
     clock = time.perf_counter()
@@ -54,13 +70,16 @@ def train(trainee: Trainee, run: Run, steps: range) -> None:
         waiting.append((step, loss, error))
         done = step + 1
         ends_epoch, saves = done % experiment.steps_per_epoch == 0, done % experiment.case.checkpoint_steps == 0
+        looks = observer is not None and observer.looks(experiment, done)
         # Reading a number makes the host wait for the devices, so losses are read a few at a time.
-        if ends_epoch or saves or done == steps.stop or len(waiting) == LOGGED_TOGETHER:
+        if ends_epoch or saves or looks or done == steps.stop or len(waiting) == LOGGED_TOGETHER:
             rows = [(at, trainee.number(own), trainee.number(wrong)) for at, own, wrong in waiting]
             run.log_steps(experiment, rows, time.perf_counter() - clock)
             waiting.clear()
+            if observer and looks:
+                observer.look(trainee, done)
             if ends_epoch:
-                found = evaluation.errors(trainee.probabilities(ten=False), experiment.testing.labels)
+                found = evaluation.errors(probabilities(trainee, ten=False), experiment.testing.labels)
                 if trainee.keeps_record:
                     run.log_epoch(experiment, done // experiment.steps_per_epoch - 1, found, views=1)
             if saves or done == steps.stop:
@@ -68,6 +87,8 @@ def train(trainee: Trainee, run: Run, steps: range) -> None:
             clock = time.perf_counter()
     if steps.stop == experiment.total_steps:
         _last_test(trainee, run)
+        if observer:
+            observer.end(trainee, run.folder)
 
 
 def _last_test(trainee: Trainee, run: Run) -> None:
@@ -78,7 +99,7 @@ def _last_test(trainee: Trainee, run: Run) -> None:
         "tiles": np.asarray(test.tiles, np.int32),
     }
     for views in (1, 10):
-        found = trainee.probabilities(ten=views == 10)
+        found = probabilities(trainee, ten=views == 10)
         kept[f"ranks_{views}"] = evaluation.ranks(found, test.labels).astype(np.int16)
     if trainee.keeps_record:
         run.log_epoch(experiment, experiment.case.epochs - 1, evaluation.errors(found, test.labels), views=10)
@@ -88,7 +109,7 @@ def _last_test(trainee: Trainee, run: Run) -> None:
 def evaluate(trainee: Trainee) -> None:
     """Say the test errors, with one view and with ten."""
     for ten in (False, True):
-        found = evaluation.errors(trainee.probabilities(ten=ten), trainee.experiment.testing.labels)
+        found = evaluation.errors(probabilities(trainee, ten=ten), trainee.experiment.testing.labels)
         if trainee.keeps_record:
             log(
                 f"{'ten views' if ten else 'one view'}: top-1 error {found['top1_error']:.2%}, "

@@ -4,6 +4,7 @@
     nox -s ladder               is it one network? every rung but the last, every interpretation
     nox -s power                how much the ladder sees: plant every mistake of the catalogue in both backends
     nox -s faults               damaged files, losses of power, kills: nothing of it passes unseen
+    nox -s claims               train what the claims compare, over seeds: hours, in shards
     nox -s bench                speed of every placement beside peers and the machine's limit
     nox -s tests                every module's tests, in both backends: minutes
     nox -s tests_long           more placements, kills at every moment, every planted mistake
@@ -149,6 +150,13 @@ def audit(session: nox.Session) -> None:
 def ladder(session: nox.Session) -> None:
     """Hold both backends against the oracle, rung by rung: nox -s ladder, or nox -s ladder -- --rung forward."""
     run(session, "env-compare", "-m", "compare", "ladder", *interpreters(session), *session.posargs)
+
+
+@nox.session(requires=EVERY, venv_backend="none", default=False)
+def claims(session: nox.Session) -> None:
+    """Train what the claims compare, over seeds, in shards: nox -s claims, or nox -s claims -- --shard 01."""
+    all_backends(session)
+    run(session, "env-compare", "-m", "compare", "claims", *interpreters(session), *session.posargs)
 
 
 @nox.session(requires=EVERY, venv_backend="none", default=False)

@@ -16,8 +16,11 @@ from compare import ladder as climbing
 from compare.audit import build as auditing
 from compare.audit.findings import Verdict
 from compare.audit.report import each_quantity, parity_sentence, summary, worst_by_rung
+from compare.audit.trained_claims import Trained
+from compare.audit.trained_claims import read as read_trained
 from compare.bench import gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
+from compare.claims import judge, pack, plan, seen, shards
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
 from compare.load import Runs, load_runs
@@ -39,6 +42,7 @@ AUDIT = Path("results/audit")
 LADDER = Path("results/ladder")
 POWER = Path("results/power")
 BENCH = Path("results/bench")
+CLAIMS = Path("results/claims")
 LINT = Path("results/lint")
 STORES = Path("results/stores")
 REFERENCE = Path("results/reference/audit")
@@ -129,6 +133,54 @@ def bench(
 
 
 @app.command()
+def claims(
+    interpreter: Interpreters = None,
+    study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
+    shard: Annotated[str | None, typer.Option(help="This shard alone, of results/reference/claims/plan.csv.")] = None,
+) -> None:
+    """Train the claims' arms over seeds, shard by shard; what is kept is not trained again."""
+    interpreters = conductor.interpreters_of(interpreter or ())
+    photos(STORES)
+    if study:
+        shards.carry_out("study", shards.study(interpreters), interpreters, STORES)
+        return
+    tasks = plan.read()
+    if shard and shard not in tasks:
+        raise Misuse(unknown("shard", shard, tasks))
+    for name in [shard] if shard else tasks:
+        shards.carry_out(name, tasks[name], interpreters, STORES)
+    judge_claims(shards.KEPT, CLAIMS)
+
+
+@app.command("judge")
+def judge_claims(
+    kept: Annotated[Path, typer.Option(help="The folder of the shards that were kept.")] = shards.KEPT,
+    out: Annotated[Path, typer.Option(help="Where tables and figures go.")] = CLAIMS,
+) -> None:
+    """Say what the runs kept so far show of the claims that train."""
+    runs = pack.read(kept)
+    if not runs:
+        raise Misuse(f"there are no runs in {kept}: nox -s claims makes them")
+    for row in judge.write(runs, kept, out):
+        log(f"{row['claim']}: {row['verdict']}; {row['reason']}")
+    log(f"tables and figures: {out}")
+
+
+@app.command()
+def see(out: Annotated[Path, typer.Option(help="Where the pictures go.")] = CLAIMS) -> None:
+    """Draw what layers see, images' neighbours and guesses, of a network that nox -s claims trained in each backend."""
+    for name in seen.draw(out, STORES):
+        log(str(out / name))
+
+
+@app.command("plan")
+def make_plan() -> None:
+    """Write what the claims' arms would take and could show, from the study, before they are trained."""
+    for sentence in plan.write(shards.kept("study")):
+        log(sentence)
+
+
+@app.command()
 def audit(
     runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
@@ -184,7 +236,7 @@ def _audit(runs: Path, data: Path, out: Path, jobs: list[Job], *, every: bool) -
     ended = load_runs(runs)
     absent = completeness.missing(ended, jobs)
     incomplete = completeness.sentence(absent, len(jobs)) if absent else ""
-    found = auditing.write(out, ended, data, POWER, REFERENCE, incomplete)
+    found = auditing.write(out, ended, data, POWER, trained(), REFERENCE, incomplete)
     _print(found["verdicts"], every=every)
     log(summary(found))
     log(parity_sentence(found["parity"]))
@@ -192,6 +244,12 @@ def _audit(runs: Path, data: Path, out: Path, jobs: list[Job], *, every: bool) -
     if incomplete:
         log(incomplete)
     return not absent and not found["parity"].empty and bool(found["parity"]["agrees"].astype(bool).all())
+
+
+def trained() -> Trained:
+    """What the claims that train came to: here, where they have been judged, or else in the reference."""
+    here = (CLAIMS / judge.VERDICTS).is_file()
+    return read_trained(CLAIMS, "this machine") if here else read_trained(plan.PLAN, "reference")
 
 
 def _console() -> Console:

@@ -29,9 +29,6 @@ class Claim:
     digits: int | None = None
     tolerance: float | None = None
     caveat: str = ""
-    case: str | None = None
-    variant: str | None = None
-    expects: str | None = None
 
 
 # Of a field's value in the file; text where not named.
@@ -39,7 +36,6 @@ KINDS = {"tests": list, "primary": bool, "tolerance": float, "digits": int}
 CHOICES = {
     "source": {"paper", "notes"},
     "tests": {"E", "R", "T", "F", "measured", "shown"},
-    "expects": {"top1_error", "gap", "train_loss", "first_epoch_loss", "epochs_to_25", "speed_to_25"},
 }
 
 

@@ -26,7 +26,7 @@ add_verb(app, "envelope", "Bound the losses of a case's first steps.", make_enve
 def photos(
     data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = STORES,
 ) -> None:
-    """Prepare the embedded photographs, in two sizes; what is there and whole is left alone."""
+    """Prepare the embedded photographs, in two sizes and without the grey ones; what is whole is left alone."""
     # Only this command needs the libraries that ship the photographs.
     from protocol.datasets.photos import EDITIONS, prepare
 

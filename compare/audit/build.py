@@ -6,6 +6,7 @@ import pandas as pd
 
 from compare import ladder, tables
 from compare.audit import accuracy, memory, plots, power, presets, report, scaling, stages, verdicts
+from compare.audit.trained_claims import Trained
 from compare.load import Runs
 from protocol.base.files import check_replaceable, new_folder
 from protocol.datasets.store import read_manifest
@@ -19,10 +20,10 @@ HOLDS = (
 )
 
 
-def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
-    """Every table, from this run's records alone; ``mistakes``: the folder of the ladder's trials.
+def build(runs: Runs, data: Path, mistakes: Path, trained: Trained) -> dict[str, pd.DataFrame]:
+    """Every table, from this run's records; ``mistakes``: the folder of the ladder's trials.
 
-    The folder of what befell files and processes stands beside that.
+    The folder of what befell files and processes stands beside that. ``trained``: what the claims' own runs came to.
     """
     climbed = ladder.rows(runs)
     found = {
@@ -39,13 +40,19 @@ def build(runs: Runs, data: Path, mistakes: Path) -> dict[str, pd.DataFrame]:
         "signal": presets.signal(runs),
         "first_steps": presets.curves(runs),
         "fits_3gb": memory.fits().to_dict("records"),
-        "verdicts": verdicts.rows(verdicts.gather(runs, climbed)),
+        "verdicts": verdicts.rows(verdicts.gather(runs, climbed), trained),
     }
     return {name: pd.DataFrame(rows, columns=list(tables.COLUMNS[name])) for name, rows in found.items()}
 
 
 def write(
-    folder: Path, runs: Runs, data: Path, mistakes: Path, reference: Path | None = None, incomplete: str = ""
+    folder: Path,
+    runs: Runs,
+    data: Path,
+    mistakes: Path,
+    trained: Trained,
+    reference: Path | None = None,
+    incomplete: str = "",
 ) -> dict[str, pd.DataFrame]:
     """Write the audit to ``folder``, whole or not at all, and return its tables; ``reference``: to show beside it.
 
@@ -55,7 +62,7 @@ def write(
         Misuse: something else stands at ``folder``, or a table that it is made from is damaged.
     """
     check_replaceable(folder, HOLDS, "verdicts.csv")
-    built = build(runs, data, mistakes)
+    built = build(runs, data, mistakes, trained)
     with new_folder(folder, HOLDS, "verdicts.csv") as draft:
         for name, table in built.items():
             rows = table.astype(object).where(table.notna(), None).to_dict("records")

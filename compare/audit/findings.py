@@ -33,6 +33,7 @@ class Finding:
     evidence: str = ""
     reason: str = ""
     test_further: str = ""
+    source: str = ""  # whose runs it comes from, where they are not this audit's own
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def rule(name: str) -> Callable[[Rule], Rule]:
 def untested(claim: Claim, needs: str = "") -> Finding:
     """What is missing, and the command, or the work, that would bring it."""
     reasons = {
-        "T": "needs runs over seeds that this profile does not make",
+        "T": "needs runs over seeds, which nox -s claims makes",
         "F": "needs ImageNet and accelerators",
         "shown": "shown, not scored",
         "measured": "needs a bench run of each backend",

@@ -1,12 +1,13 @@
-"""One verdict a claim, from this run's records and the layer table alone."""
+"""One verdict a claim: from this run's records, the layer table, and what the claims' own runs came to."""
 
 from collections.abc import Mapping
 from typing import Any
 
 # Their rules register themselves.
-from compare.audit import exact_claims, measured_claims, trained_claims
+from compare.audit import exact_claims, measured_claims
 from compare.audit.arithmetic import computed
 from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
+from compare.audit.trained_claims import Trained
 from compare.ladder import Row
 from compare.load import Runs
 from paper.claims import Claim, load_claims
@@ -17,14 +18,14 @@ from protocol.base.errors import Misuse
 __all__ = ["RULES", "Evidence", "Finding", "Verdict", "exact_claims", "gather", "judge", "measured_claims", "rows"]
 
 
-def judge(evidence: Evidence) -> dict[str, Finding]:
+def judge(evidence: Evidence, trained: Trained) -> dict[str, Finding]:
     """A finding for every claim, in the order of ``claims.toml``.
 
     Raises:
         Misuse: a rule is for no claim, or a claim that needs a rule has none.
     """
     check_rules(evidence.claims)
-    return {name: _judge(evidence, claim) for name, claim in evidence.claims.items()}
+    return {name: _judge(evidence, trained, claim) for name, claim in evidence.claims.items()}
 
 
 def check_rules(claims: Mapping[str, Claim]) -> None:
@@ -38,25 +39,23 @@ def check_rules(claims: Mapping[str, Claim]) -> None:
             raise Misuse(f'@rule("{name}") is for no claim: {unknown("claim", name, claims)}')
     for name, claim in claims.items():
         decided = {"E", "measured"} & set(claim.tests)
-        if decided and name not in RULES and not claim.expects and not claim.lacks:
+        if decided and name not in RULES and not claim.lacks:
             raise Misuse(
                 f"claim {name} is decided by {' and '.join(sorted(decided))}, but has no rule: write one in "
                 f'compare/audit/, decorated @rule("{name}")'
             )
 
 
-def _judge(evidence: Evidence, claim: Claim) -> Finding:
+def _judge(evidence: Evidence, trained: Trained, claim: Claim) -> Finding:
     if claim.id in RULES:
         return RULES[claim.id](evidence, claim)
-    if claim.expects:
-        return trained_claims.trained(evidence, claim)
-    return untested(claim)
+    return trained.finding(claim) if claim.id in trained.rows else untested(claim)
 
 
-def rows(evidence: Evidence) -> list[dict[str, Any]]:
+def rows(evidence: Evidence, trained: Trained) -> list[dict[str, Any]]:
     """The rows of ``verdicts.csv``."""
     found = []
-    for name, finding in judge(evidence).items():
+    for name, finding in judge(evidence, trained).items():
         claim = evidence.claims[name]
         found.append(
             {
@@ -76,6 +75,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
                 "reason": finding.reason,
                 "caveat": claim.caveat,
                 "primary": claim.primary,
+                "source": finding.source,
             }
         )
     return found

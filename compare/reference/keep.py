@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 from compare.audit import build as audit
+from compare.audit.trained_claims import read as read_trained
 from compare.bench.measure import MACHINE
 from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
 from protocol.base.files import new_folder
 
-HOLDS = ("audit", "bench", "faults", "ladder", "lint", "one-gpu", "power", "runs", "stores")
-BENCHES, LADDERS, ONE_GPU = "bench", "ladder", "one-gpu"
+HOLDS = ("audit", "bench", "claims", "faults", "ladder", "lint", "one-gpu", "power", "runs", "stores")
+BENCHES, CLAIMS, LADDERS, ONE_GPU = "bench", "claims", "ladder", "one-gpu"
 LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
@@ -43,8 +44,8 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
             shutil.copyfile(injected, draft / "faults" / "faults.csv")
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
-        # What other machines did stays.
-        for kind in (BENCHES, LADDERS, ONE_GPU):
+        # What other machines did stays, and what the claims came to, which has a command of its own.
+        for kind in (BENCHES, CLAIMS, LADDERS, ONE_GPU):
             if (target / kind).is_dir():
                 shutil.copytree(target / kind, draft / kind)
         if benched.is_dir():
@@ -61,7 +62,8 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
             shutil.copyfile(climbed / MACHINE, own / MACHINE)
             packed = {"method": "gzip", "mtime": 0}
             read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
-        audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power")
+        trained = read_trained(draft / CLAIMS, "reference")
+        audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power", trained)
 
 
 def folder_of(done: Path, table: str) -> str:

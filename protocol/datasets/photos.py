@@ -37,7 +37,8 @@ CLASSES = COLOUR + SAMPLES + GREY
 class Edition:
     """One size of the data set. ``smallest``: the shortest side of a crop, as a share of its tile's shorter side.
 
-    The full edition magnifies what is smaller than 256 pixels: it is for parity, memory and speed, not for accuracy.
+    ``classes``: those that are in it. The full edition magnifies what is smaller than 256 pixels: it is for parity,
+    memory and speed, not for accuracy.
     """
 
     name: str
@@ -47,12 +48,16 @@ class Edition:
     grid: int
     test_tiles: frozenset[tuple[int, int]]
     smallest: float
+    classes: tuple[str, ...] = CLASSES
 
 
+SCATTERED = frozenset({(0, 0), (1, 2), (2, 1), (3, 3)})
 EDITIONS = {
     edition.name: edition
     for edition in (
-        Edition("small", 36, 10_000, 2_000, 4, frozenset({(0, 0), (1, 2), (2, 1), (3, 3)}), 0.4),
+        Edition("small", 36, 10_000, 2_000, 4, SCATTERED, 0.4),
+        # Do columns part by colour where no class is grey?
+        Edition("colour", 36, 10_000, 2_000, 4, SCATTERED, 0.4, COLOUR + SAMPLES),
         Edition("full", 256, 512, 64, 2, frozenset({(1, 1)}), 0.9),
     )
 }
@@ -82,7 +87,7 @@ def crops(photograph: np.ndarray, label: int, edition: Edition, part: str) -> tu
     height, width = photograph.shape[0] // edition.grid, photograph.shape[1] // edition.grid
     total = edition.train if part == "train" else edition.test
     # Classes share the total as evenly as it divides.
-    count = total // len(CLASSES) + (label < total % len(CLASSES))
+    count = total // len(edition.classes) + (label < total % len(edition.classes))
     draws = words(label, Purpose.CROPS, 4 * count, stream=(edition.edge, part == "test")).reshape(4, count)
     which = below(draws[0], len(tiles))
     smallest = round(edition.smallest * min(height, width))
@@ -103,7 +108,9 @@ def crops(photograph: np.ndarray, label: int, edition: Edition, part: str) -> tu
 def prepare(folder: Path, edition: Edition) -> Manifest:
     """Write the store of ``edition`` to ``folder``."""
     parts: dict[str, list[np.ndarray]] = {}
-    for label, photograph in enumerate(photographs()):
+    for label, (name, photograph) in enumerate(zip(CLASSES, photographs(), strict=True)):
+        if name not in edition.classes:  # those that a smaller edition has come first
+            continue
         for part in ("train", "test"):
             images, tiles = crops(photograph, label, edition, part)
             parts.setdefault(f"{part}_images", []).append(images)
@@ -119,7 +126,7 @@ def prepare(folder: Path, edition: Edition) -> Manifest:
     return write_store(
         folder,
         f"photos-{edition.name}",
-        list(CLASSES),
+        list(edition.classes),
         arrays,
         source="photographs in the wheels of scikit-image and scikit-learn",
         colour_statistics=measured,

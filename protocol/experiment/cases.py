@@ -101,7 +101,9 @@ _claims = replace(
     _photos,
     name="claims",
     why="the baseline of the claims that train: the photographs, calmly",
+    epochs=6,
     rate=0.001,
+    drops=(4, 5),
     batch=32,
     checkpoint_steps=2500,
     cost="two minutes on one core",
@@ -114,12 +116,12 @@ def _ablation(name: str, why: str, **changes: Any) -> Case:
 
 def _part(name: str, why: str, share: int, size: str = "small") -> Case:
     """A ``share``-th of the images, as many steps: so many more epochs, the rate falling at the same steps."""
-    whole = _claims.limit or 10_000
+    limit = 10_000 // share if share > 1 else None
     epochs, drops = _claims.epochs * share, tuple(drop * share for drop in _claims.drops)
-    return _ablation(name, why, limit=whole // share, epochs=epochs, drops=drops, size=size)
+    return _ablation(name, why, limit=limit, epochs=epochs, drops=drops, size=size)
 
 
-_bare = {"dropout": False, "decay": False}
+_bare: dict[str, Any] = {"dropout": False, "decay": False, "epochs": 4, "drops": ()}
 _ablations = (
     _ablation("no-norm", "claim lrn: response norm gains 1.4 points (section 3.3)", norm=False),
     _ablation("no-overlap", "claim overlap: z=3 s=2 against z=2 s=2 (section 3.4)", pool_window=2),
@@ -136,6 +138,7 @@ _ablations = (
     _ablation("relu", "claim relu-6x: unregularized, with ReLU (section 3.1)", **_bare),
     _ablation("tanh", "claim relu-6x: unregularized, with tanh (section 3.1)", activation="tanh", **_bare),
     _ablation("sigmoid", "claim vanishing: unregularized, with the sigmoid", activation="sigmoid", **_bare),
+    _ablation("colour", "claim specialise: without the grey photographs", store="photos-colour", classes=10),
     _part("half-data", "claim faster-gpus: half of the images, as many steps (section 1)", 2),
     _part("quarter-data", "claim faster-gpus: a quarter of the images, as many steps (section 1)", 4),
     _part("narrow", "claim faster-gpus: a quarter of the baseline's width (section 1)", 1, "tiny"),

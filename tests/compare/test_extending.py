@@ -11,6 +11,7 @@ import pytest
 
 from compare import completeness, conductor
 from compare.audit import findings, verdicts
+from compare.audit.trained_claims import Trained
 from compare.load import load_runs
 from compare.profiles import Job, quick
 from paper.claims import Claim, load_claims
@@ -93,7 +94,7 @@ def test_a_claim_with_its_rule_is_judged(tmp_path: Path, monkeypatch: pytest.Mon
         return findings.Finding(findings.Verdict.REPRODUCED)
 
     verdicts.check_rules(claims)
-    found = verdicts.judge(findings.Evidence(None, [], claims, None))  # type: ignore[arg-type]
+    found = verdicts.judge(findings.Evidence(None, [], claims, None), Trained({}, ""))  # type: ignore[arg-type]
     assert found["toy"].verdict == "reproduced"
 
 

@@ -14,6 +14,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from compare.audit import build as audit
+from compare.audit.trained_claims import read
 from compare.bench.measure import MACHINE
 from compare.lint import judge as linting
 from compare.load import load_runs
@@ -32,7 +33,12 @@ LARGEST = 20 * 2**20
 
 @pytest.fixture(scope="module")
 def rebuilt() -> dict[str, pd.DataFrame]:
-    return audit.build(load_runs(REFERENCE / "runs"), REFERENCE / "stores", REFERENCE / "power")
+    return audit.build(
+        load_runs(REFERENCE / "runs"),
+        REFERENCE / "stores",
+        REFERENCE / "power",
+        read(REFERENCE / "claims", "reference"),
+    )
 
 
 @pytest.mark.parametrize("name", COLUMNS)

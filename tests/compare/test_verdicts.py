@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from compare.audit.arithmetic import Arithmetic, computed
-from compare.audit.effects import detectable, effect_of, holm, paired_effect
 from compare.audit.exact_claims import CARD_BYTES, RESERVED
-from compare.audit.findings import RULES
-from compare.audit.verdicts import Evidence, Verdict, judge
+from compare.audit.findings import RULES, Finding
+from compare.audit.trained_claims import Trained
+from compare.audit.verdicts import Evidence, Verdict
+from compare.audit.verdicts import judge as judge_with
 from compare.load import RunFolder, Runs
 from paper.claims import Claim, load_claims
 from protocol.experiment.cases import find_case
@@ -22,6 +22,12 @@ from protocol.runs.record import Record, kept_files, write_record
 
 CLAIMS = load_claims()
 NUMBERS = computed()
+NOTHING = Trained({}, "reference")
+
+
+def judge(evidence: Evidence) -> dict[str, Finding]:
+    """As an audit does where no claim has been trained for."""
+    return judge_with(evidence, NOTHING)
 
 
 def run_folder(
@@ -44,244 +50,8 @@ def run_folder(
     return RunFolder(folder, root, record)
 
 
-def train_run(
-    root: Path,
-    backend: str,
-    case: str,
-    seed: int,
-    error: float,
-    variant: str | None = None,
-    placement: str = "single",
-    train_errors: tuple[float, ...] = (0.2,),
-    **changes: Any,
-) -> RunFolder:
-    row = {"train_loss": 1.0, "validation_loss": 1.0, "top5_error": 0.0, "views": 1, "top1_error": error}
-    epochs = pd.DataFrame([{**row, "epoch": epoch, "train_error": own} for epoch, own in enumerate(train_errors)])
-    content = replace(find_case(case, variant=variant), **changes).content()
-    name = f"{case}-{variant}-{placement}-{len(changes)}-seed{seed}"
-    return run_folder(root, backend, "train", name, {"epochs": epochs}, case=content, seed=seed, placement=placement)
-
-
 def evidence(runs: list[RunFolder], **numbers: Any) -> Evidence:
     return Evidence(Runs(tuple(runs)), [], CLAIMS, replace(NUMBERS, **numbers))
-
-
-def ablation(root: Path, effects: dict[str, list[float]]) -> Evidence:
-    """Baseline errors of 0.2 to 0.3 by seed, and those of case no-norm higher by ``effects`` of each backend."""
-    runs = []
-    for backend, differences in effects.items():
-        for seed, difference in enumerate(differences):
-            base = 0.2 + 0.1 * seed / len(differences)
-            runs.append(train_run(root, backend, "photos", seed, base))
-            runs.append(train_run(root, backend, "no-norm", seed, base + difference))
-    return evidence(runs)
-
-
-UP, DOWN, MIXED = [0.02, 0.021, 0.019, 0.02], [-0.02, -0.021, -0.019, -0.02], [0.02, -0.02, 0.01, -0.01]
-
-
-@pytest.mark.parametrize(
-    ("gluon", "deepspeed", "verdict"),
-    [
-        (UP, UP, Verdict.CONSISTENT),
-        (DOWN, DOWN, Verdict.OPPOSITE),
-        (MIXED, MIXED, Verdict.INCONCLUSIVE),
-        (UP, DOWN, Verdict.INCONCLUSIVE),
-        (UP, MIXED, Verdict.INCONCLUSIVE),
-        (UP[:2], UP[:2], Verdict.NOT_TESTED),
-        (UP, [], Verdict.NOT_TESTED),
-    ],
-)
-def test_a_trained_claim(tmp_path: Path, gluon: list[float], deepspeed: list[float], verdict: Verdict) -> None:
-    found = judge(ablation(tmp_path, {"gluon": gluon, "deepspeed": deepspeed}))["lrn"]
-    assert found.verdict is verdict
-    if verdict is Verdict.NOT_TESTED:
-        assert "--case no-norm" in found.test_further
-    else:
-        assert found.seeds == 4
-    assert ("the backends differ" in found.reason) == ({id(gluon), id(deepspeed)} == {id(UP), id(DOWN)})
-
-
-def test_the_effect_is_paired_by_seed(tmp_path: Path) -> None:
-    """The seeds' own spread is five times the effect and must not count."""
-    effect = paired_effect(ablation(tmp_path, {"gluon": UP}).runs, "gluon", CLAIMS["lrn"])
-    assert effect is not None
-    assert effect.mean == pytest.approx(0.02)
-    assert effect.high - effect.low < 0.005
-
-
-@pytest.mark.parametrize("changes", [{"epochs": 9}, {"preset": "caffe"}, {"rate": 0.02}, {"limit": 10}])
-def test_runs_of_another_case_are_no_pair_whatever_it_is_called(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Both arms must be the claim's own in every field: an epoch of another preset is none of eight of photos."""
-    runs = [train_run(tmp_path, "gluon", "photos", seed, 0.2, **changes) for seed in range(4)]
-    runs += [train_run(tmp_path, "gluon", "no-norm", seed, 0.3) for seed in range(4)]
-    assert paired_effect(Runs(tuple(runs)), "gluon", CLAIMS["lrn"]) is None
-    runs += [train_run(tmp_path, "gluon", "photos", seed, 0.1) for seed in range(4)]
-    effect = paired_effect(Runs(tuple(runs)), "gluon", CLAIMS["lrn"])
-    assert effect is not None
-    assert effect.mean == pytest.approx(0.2)
-
-
-def test_a_seed_counts_once_however_many_placements_ran_it(tmp_path: Path) -> None:
-    runs = [train_run(tmp_path, "gluon", "photos", seed, 0.2) for seed in range(3)]
-    runs += [train_run(tmp_path, "gluon", "no-norm", seed, 0.21 + 0.01 * seed) for seed in range(3)]
-    # Only one arm has it: nothing to pair it with, so it does not count.
-    runs.append(train_run(tmp_path, "gluon", "no-norm", 0, 0.9, placement="columns"))
-    alone = paired_effect(Runs(tuple(runs)), "gluon", CLAIMS["lrn"])
-    assert alone is not None
-    assert alone.seeds == 3
-    assert alone.mean == pytest.approx(0.02)
-    # Both have it: the seed's difference is the mean of its two.
-    runs.append(train_run(tmp_path, "gluon", "photos", 0, 0.86, placement="columns"))
-    for order in (runs, runs[::-1]):
-        both = paired_effect(Runs(tuple(order)), "gluon", CLAIMS["lrn"])
-        assert both is not None
-        assert both.seeds == 3
-        assert both.mean == pytest.approx((0.025 + 0.02 + 0.03) / 3)
-
-
-NEVER, SOON = (0.9, 0.8, 0.7, 0.6), (0.5, 0.2, 0.1, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("relu", "tanh", "verdict"),
-    [
-        (SOON, NEVER, Verdict.CONSISTENT),
-        (NEVER, SOON, Verdict.OPPOSITE),
-        (NEVER, NEVER, Verdict.INCONCLUSIVE),
-        (SOON, SOON, Verdict.INCONCLUSIVE),
-    ],
-)
-def test_runs_that_never_reach_the_mark_count(
-    tmp_path: Path, relu: tuple[float, ...], tanh: tuple[float, ...], verdict: Verdict
-) -> None:
-    runs = []
-    for backend in ("gluon", "deepspeed"):
-        for seed in range(10):
-            # Seeds differ by an epoch now and then, as they do.
-            late = relu if relu is NEVER or seed % 5 else (0.9, *relu[:-1])
-            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2, train_errors=late))
-            other = tanh if tanh is NEVER or seed % 4 else (0.9, *tanh[:-1])
-            runs.append(train_run(tmp_path, backend, "tanh", seed, 0.2, train_errors=other))
-    found = judge(evidence(runs))["relu-6x"]
-    assert found.verdict is verdict
-    never = 10 * ((relu is NEVER) + (tanh is NEVER))
-    assert (f"{never} of 20 in gluon" in found.reason) == (never > 0)
-    assert ("nothing can be told" in found.reason) == (relu is tanh is NEVER)
-    assert "after Holm" in found.reason
-
-
-def test_three_seeds_that_differ_by_one_epoch_each_are_no_certainty(tmp_path: Path) -> None:
-    """Epochs are whole: what lies between them is not seen, so equal differences have a spread of their own."""
-    runs = []
-    for backend in ("gluon", "deepspeed"):
-        for seed in range(3):
-            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2, train_errors=SOON))
-            runs.append(train_run(tmp_path, backend, "tanh", seed, 0.2, train_errors=(0.9, *SOON[:-1])))
-    effect = paired_effect(evidence(runs).runs, "gluon", CLAIMS["relu-6x"])
-    assert effect is not None
-    assert effect.mean == 1
-    assert effect.p > 0.01
-    assert effect.high > effect.low
-    # Of a quantity that is not counted in steps, equal differences tell their signs and no more.
-    assert effect_of([0.1, 0.1, 0.1]).p == 0.25
-    assert effect_of([0.1, 0.1, 0.1]).direction == 0
-    assert effect_of([0.1] * 6).direction == 1
-
-
-def test_runs_that_diverged_are_counted_beside_those_compared(tmp_path: Path) -> None:
-    runs = ablation(tmp_path, {"gluon": MIXED, "deepspeed": MIXED}).runs
-    lost = train_run(tmp_path, "gluon", "no-norm", 40, 0.9)
-    lost = replace(lost, record=lost.record.model_copy(update={"status": "diverged"}))
-    other = train_run(tmp_path, "gluon", "tanh", 40, 0.9)
-    other = replace(other, record=other.record.model_copy(update={"status": "diverged"}))
-    found = judge(Evidence(replace(runs, diverged=(lost, other)), [], CLAIMS, NUMBERS))["lrn"]
-    assert "diverged, and have no figure to compare: 1 in gluon" in found.reason
-
-
-def test_holms_correction_takes_the_larger_of_what_it_has_come_to() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-
-
-@pytest.mark.long
-def test_the_smallest_effect_that_would_be_seen_has_power_four_fifths() -> None:
-    """By simulation: true effects of that size are found four times in five, those of its half far less often."""
-    generator, seeds = np.random.default_rng(0), 8
-    size = detectable(1 / seeds**0.5, seeds)
-
-    def found(effect: float) -> float:
-        draws = generator.normal(effect, 1, (4000, seeds))
-        return float(np.mean([effect_of(row).direction == 1 for row in draws]))
-
-    assert found(size) == pytest.approx(0.8, abs=0.03)
-    assert found(size / 2) < 0.4
-    assert found(0.0) < 0.04
-
-
-def test_holm_is_what_holm_says() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-    assert holm({}) == {}
-
-
-def test_a_primary_claim_must_hold_after_holms_correction(tmp_path: Path) -> None:
-    """Alone it would pass at 4 %; beside three others that say nothing it does not."""
-    weak = [0.0] * 8
-    generator = np.random.default_rng(3)
-    while not 0.03 < effect_of(weak).p < 0.045 or effect_of(weak).mean < 0:
-        weak = generator.normal(0.01, 0.02, 8).tolist()
-    runs = []
-    for backend in ("gluon", "deepspeed"):
-        for seed, difference in enumerate(weak):
-            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2))
-            runs.append(train_run(tmp_path, backend, "no-norm", seed, 0.2 + difference))
-    assert judge(evidence(runs))["lrn"].verdict is Verdict.CONSISTENT
-    for backend in ("gluon", "deepspeed"):
-        for case, variant in (("no-overlap", None), ("photos", "half"), ("photos", "merged")):
-            for seed in range(8):
-                runs.append(train_run(tmp_path, backend, case, seed, 0.2 + (-1) ** seed * 0.01, variant=variant))
-    assert judge(evidence(runs))["lrn"].verdict is Verdict.INCONCLUSIVE
-
-
-def test_equivalence_needs_both_sides_within_the_margin(tmp_path: Path) -> None:
-    runs = []
-    for backend in ("gluon", "deepspeed"):
-        for seed in range(6):
-            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2))
-            runs.append(train_run(tmp_path, backend, "photos", seed, 0.2 + (-1) ** seed * 0.01, variant="merged"))
-    assert "equivalent within 5 points" in judge(evidence(runs))["notes-merged"].reason
-    noisy = effect_of([0.1, -0.1, 0.08, -0.09])
-    assert noisy.equivalence > 0.05
-
-
-def patches(root: Path, gains: dict[str, list[float]]) -> list[RunFolder]:
-    runs = []
-    for backend, own in gains.items():
-        for seed, gain in enumerate(own):
-            row = {"epoch": 5, "train_loss": 1.0, "train_error": 0.2, "validation_loss": 1.0, "top5_error": 0.0}
-            epochs = pd.DataFrame(
-                [{**row, "views": 1, "top1_error": 0.5}, {**row, "views": 10, "top1_error": 0.5 - gain}]
-            )
-            content = find_case("accuracy").content()
-            runs.append(
-                run_folder(root, backend, "train", f"accuracy{seed}", {"epochs": epochs}, case=content, seed=seed)
-            )
-    return runs
-
-
-@pytest.mark.parametrize(
-    ("gains", "verdict"),
-    [
-        ({"gluon": UP, "deepspeed": UP}, Verdict.CONSISTENT),
-        ({"gluon": DOWN, "deepspeed": DOWN}, Verdict.OPPOSITE),
-        ({"gluon": UP, "deepspeed": MIXED}, Verdict.INCONCLUSIVE),
-        ({"gluon": UP, "deepspeed": UP[:2]}, Verdict.NOT_TESTED),
-    ],
-)
-def test_ten_patches_against_one(tmp_path: Path, gains: dict[str, list[float]], verdict: Verdict) -> None:
-    found = judge(evidence(patches(tmp_path, gains)))["one-patch"]
-    assert found.verdict is verdict
-    if verdict is Verdict.NOT_TESTED:
-        assert "--rung accuracy" in found.reason
 
 
 def test_arithmetic_needs_no_runs() -> None:
@@ -465,7 +235,7 @@ BOTH_WAYS: dict[str, list[tuple[Verdict, Callable[[Path], Evidence]]]] = {
         (Verdict.NOT_TESTED, changed()),
     ],
 }
-BY_OTHER_TESTS = {"one-patch", "days"}
+BY_OTHER_TESTS = {"days"}
 
 
 @pytest.mark.parametrize(

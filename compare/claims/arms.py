@@ -1,0 +1,95 @@
+"""What is trained for the claims: arms, each a network and a recipe, over seeds; and which arms each claim compares."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from protocol.backends import Backend
+from protocol.experiment.cases import Case, find_case
+from protocol.runs.entries import Entry
+
+RUNS = Path("results/claims/runs")
+MANY, SOME = 12, 6  # seeds of an arm that a primary claim compares, and of the others
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison. ``rate``: where it is not the case's own."""
+
+    name: str
+    case: str = "claims"
+    variant: str | None = None
+    preset: str | None = None
+    seeds: int = SOME
+    rate: float | None = None
+    batch: int | None = None
+
+    def content(self) -> Case:
+        own = find_case(self.case, variant=self.variant, preset_name=self.preset)
+        return replace(own, rate=self.rate or own.rate, batch=self.batch or own.batch)
+
+    def entry(self, backend: Backend, seed: int, runs: Path = RUNS) -> Entry:
+        """The run as a backend's ``series`` reads it."""
+        folder = runs / backend.name / self.name / f"seed{seed}"
+        return Entry(
+            case=self.case,
+            seed=seed,
+            out=str(folder),
+            variant=self.variant,
+            preset=self.preset,
+            rate=self.rate,
+            batch=self.batch,
+        )
+
+
+def seeds_of(arm: Arm, backend: Backend) -> range:
+    """The backends have different seeds: a seed of one is no replication of the other's."""
+    return backend.accuracy_seeds[: arm.seeds]
+
+
+BASELINE = Arm("baseline", seeds=MANY)
+ARMS: tuple[Arm, ...] = (
+    BASELINE,
+    *(Arm(name, case=name, seeds=MANY) for name in ("no-norm", "no-overlap", "no-crops", "no-dropout", "relu", "tanh")),
+    *(Arm(name, variant=name, seeds=MANY) for name in ("half", "merged")),
+    Arm("colour", case="colour", seeds=MANY),
+    *(Arm(name, case=name) for name in ("no-decay", "zero-bias", "no-colour")),
+    Arm("sigmoid", case="sigmoid", seeds=3),
+    *(Arm(name, variant=name) for name in ("merged_parameters", "merged_products")),
+    # Where columns meet: everywhere, at the dense layers alone, at the classes alone, early; and four columns.
+    *(Arm(name, variant=name) for name in ("cross_everywhere", "no_crossing", "four_column")),
+    Arm("cross_fc8", variant="cross_at=fc8"),
+    Arm("cross_early", variant="cross_at=conv2,fc6,fc7,fc8"),
+    *(Arm(f"without_conv{number}", variant=f"without_conv{number}") for number in range(1, 6)),
+    *(Arm(name, case=name) for name in ("half-data", "quarter-data")),
+    *(Arm(name, case=name) for name in ("narrow", "narrow-half-data", "narrow-quarter-data")),
+    # As recorded in 2012: run 148 took both norms of run 145 out.
+    Arm("chm-145", preset="chm-145"),
+    Arm("chm-148", case="no-norm", preset="chm-145"),
+)
+# Which recipe is calm, and which rate suits each nonlinearity: seen before the plan was made, on seeds of its own.
+STUDY: tuple[Arm, ...] = (
+    Arm("batch-128-.01", rate=0.01, batch=128, seeds=3),
+    Arm("batch-32-.001", rate=0.001, seeds=4),
+    Arm("batch-32-.002", rate=0.002, seeds=4),
+    *(
+        Arm(f"{name}-{rate:g}", case=name, rate=rate, seeds=1)
+        for name in ("relu", "tanh")
+        for rate in (0.0005, 0.001, 0.002, 0.004)
+    ),
+)
+STUDY_SEEDS = 500  # added to a backend's own
+
+
+def study_seeds(arm: Arm, backend: Backend) -> range:
+    first = backend.accuracy_seeds.start + STUDY_SEEDS
+    return range(first, first + arm.seeds)
+
+
+# Whose first kernels are kept: they are asked whether columns specialise.
+KERNELS_OF = frozenset({"baseline", "merged", "cross_everywhere", "no_crossing", "four_column", "colour"})
+
+
+def queue_of(arms: Iterable[Arm]) -> list[tuple[Arm, int]]:
+    """Arms and the number of their seed, all arms' first seeds before any second: of all there is something early."""
+    return sorted(((arm, number) for arm in arms for number in range(arm.seeds)), key=lambda one: one[1])

@@ -1,0 +1,146 @@
+"""What each claim compares, decided before the first run: two arms, a quantity, and what counts as an answer.
+
+The unit is the seed. An effect is the mean over seeds of the changed arm less the baseline, both of one seed; it is
+positive where the claim is right. Each backend answers for itself, on seeds of its own, at the 5 % level, two-sided.
+A claim is *consistent* when every one of its deciding comparisons shows the claimed direction in both backends,
+*opposite* when one shows the other direction in both, and else *inconclusive*. Of primary claims the larger of the two
+backends' p-values must also hold after Holm's correction over the primary claims. All other claims are exploratory.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compare.claims.arms import BASELINE
+from compare.claims.pack import Packed
+from paper.claims import load_claims
+
+PRIMARY = tuple(name for name, claim in load_claims().items() if claim.primary)
+MARK = 0.25  # training error that a run is timed to (figure 1)
+MARGIN = 0.02  # of test error: nets closer than this are taken to do as well as each other
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``left`` is the arm that the claim says has less of ``quantity`` than ``right``.
+
+    Without ``right`` the quantity itself is what the claim says is above 0. ``decides``: it counts for the verdict;
+    the others are told beside it.
+    """
+
+    claim: str
+    quantity: str
+    left: str
+    right: str | None = None
+    decides: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.left} < {self.right}" if self.right else self.left
+
+
+def _against_baseline(claim: str, quantity: str, *arms: str, decides: bool = True) -> tuple[Comparison, ...]:
+    return tuple(Comparison(claim, quantity, BASELINE.name, arm, decides) for arm in arms)
+
+
+COMPARISONS: tuple[Comparison, ...] = (
+    Comparison("relu-6x", "log_passes_to_25", "relu", "tanh"),
+    *_against_baseline("lrn", "test_error", "no-norm"),
+    Comparison("lrn", "test_error", "chm-145", "chm-148", decides=False),
+    *_against_baseline("overlap", "test_error", "no-overlap"),
+    *_against_baseline("overlap-overfit", "gap", "no-overlap"),
+    *_against_baseline("aug-overfit", "gap", "no-crops"),
+    *_against_baseline("pca", "test_error", "no-colour"),
+    *_against_baseline("dropout-overfit", "gap", "no-dropout"),
+    Comparison("dropout-2x", "log_passes_to_25", "no-dropout", BASELINE.name),
+    *_against_baseline("decay-train", "train_loss", "no-decay"),
+    *_against_baseline("bias-ones", "early_loss", "zero-bias"),
+    *_against_baseline("two-gpu-acc", "test_error", "half"),
+    *_against_baseline("notes-merged", "test_error", "merged"),
+    *_against_baseline("notes-merged", "test_error", "merged_parameters", "merged_products", decides=False),
+    *_against_baseline("depth", "test_error", *(f"without_conv{number}" for number in range(1, 6))),
+    *_against_baseline("faster-gpus", "test_error", "quarter-data", "narrow"),
+    *_against_baseline("faster-gpus", "test_error", "half-data", decides=False),
+    Comparison("faster-gpus", "test_error", "narrow", "narrow-quarter-data"),
+    Comparison("faster-gpus", "test_error", "narrow", "narrow-half-data", decides=False),
+    Comparison("vanishing", "start_ratio", "tanh", "relu"),
+    Comparison("vanishing", "start_ratio", "sigmoid", "relu"),
+    Comparison("vanishing", "end_ratio", "tanh", "relu", decides=False),
+    Comparison("vanishing", "end_ratio", "sigmoid", "relu", decides=False),
+    Comparison("one-patch", "ten_views_gain", BASELINE.name),
+    Comparison("retrieval", "neighbours_gain", BASELINE.name),
+)
+# Told with its interval, not judged: where columns meet, against error and bytes.
+CONNECTIVITY = ("baseline", "cross_everywhere", "no_crossing", "cross_fc8", "cross_early", "four_column", "merged")
+
+QUANTITIES = {
+    "test_error": "test error, one view",
+    "gap": "test error less training error, both of clean crops without dropout",
+    "train_loss": "training loss at the end, clean crops without dropout",
+    "early_loss": "training loss after half an epoch, clean crops without dropout",
+    "log_passes_to_25": "logarithm of the passes to 25 % training error, clean crops without dropout",
+    "start_ratio": "log10 of conv1's gradient norm over fc8's, first step",
+    "end_ratio": "log10 of conv1's gradient norm over fc8's, last step",
+    "ten_views_gain": "test error of one view less that of ten",
+    "neighbours_gain": "share of neighbours of the same class, in fc7 less in pixels",
+}
+
+
+def measure(run: Packed, quantity: str) -> float:
+    """A quantity of one run.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    epochs, checks = run.table("epochs"), run.table("checks")
+    match quantity:
+        case "test_error":
+            return _test_error(run, 1)
+        case "gap":
+            return _test_error(run, 1) - float(checks["error"].iloc[-1])
+        case "train_loss":
+            return float(checks["loss"].iloc[-1])
+        case "early_loss":
+            return float(checks["loss"].iloc[0])
+        case "log_passes_to_25":
+            return float(np.log(passes_to_mark(run)[0]))
+        case "start_ratio" | "end_ratio":
+            return _gradient_ratio(run, last=quantity == "end_ratio")
+        case "ten_views_gain":
+            return _test_error(run, 1) - _test_error(run, 10)
+        case "neighbours_gain":
+            share = run.table("neighbours").set_index("space")["same_class"]
+            return float(share["fc7"] - share["pixels"])
+    raise ValueError(f"no comparison is of {quantity}, of {len(epochs)} epochs")
+
+
+def _test_error(run: Packed, views: int) -> float:
+    epochs = run.table("epochs")
+    return float(epochs.loc[epochs["views"] == views, "top1_error"].iloc[-1])
+
+
+def passes_to_mark(run: Packed) -> tuple[float, bool]:
+    """Passes over the images until the training error was 25 %, between two checks in proportion; and whether it was.
+
+    A run that never got there is censored: it was watched for all its passes, and counts as if it had got there at
+    their end, so that a difference to it is a lower bound.
+    """
+    checks = run.table("checks")
+    passes, errors = checks["epochs"].to_numpy(), checks["error"].to_numpy()
+    below = np.flatnonzero(errors <= MARK)
+    if not len(below):
+        return float(passes[-1]), False
+    at = int(below[0])
+    if at == 0:
+        # Of the first stretch only its end is known; before any step the error is that of chance.
+        start, before = 0.0, 1 - 1 / run.record.case["classes"]
+    else:
+        start, before = passes[at - 1], errors[at - 1]
+    return float(start + (passes[at] - start) * (before - MARK) / (before - errors[at])), True
+
+
+def _gradient_ratio(run: Packed, *, last: bool) -> float:
+    gradients = run.table("gradients")
+    step = gradients["step"].max() if last else gradients["step"].min()
+    norms = gradients[gradients["step"] == step].set_index("layer")["norm"]
+    return float(np.log10(norms.iloc[0] / norms.iloc[-1]))

@@ -1,0 +1,38 @@
+"""The runs that claims are judged by."""
+
+from collections.abc import Iterable
+
+from compare.claims.arms import ARMS
+from compare.claims.pack import Packed
+from compare.claims.plan import is_of_plan
+from protocol.base.errors import Misuse
+
+
+class Evidence:
+    """The plan's runs, by backend, arm and seed; study runs and what is of no arm of the plan are not among them.
+
+    Raises:
+        Misuse: runs of one backend come from sources that differ, so they are no replications of each other.
+    """
+
+    def __init__(self, runs: Iterable[Packed]) -> None:
+        self.runs: dict[tuple[str, str], dict[int, Packed]] = {}
+        arms = {arm.name: arm for arm in ARMS}
+        sources: dict[str, tuple[str, str]] = {}
+        for run in runs:
+            if run.arm not in arms or not is_of_plan(run, arms[run.arm]):
+                continue
+            backend, made_by = run.record.backend, run.record.sources
+            known, shard = sources.setdefault(backend, (made_by, run.shard))
+            if known != made_by:
+                raise Misuse(
+                    f"shards {shard} and {run.shard} come from different sources of the {backend} backend: their runs "
+                    "are no replications of each other; run one of them anew"
+                )
+            self.runs.setdefault((backend, run.arm), {})[run.record.seed] = run
+
+    def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], int]:
+        """The runs of an arm that came to their end, by seed, and how many diverged."""
+        own = self.runs.get((backend, name), {})
+        ended = {seed: run for seed, run in own.items() if run.record.status == "finished"}
+        return ended, len(own) - len(ended)

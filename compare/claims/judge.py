@@ -1,0 +1,219 @@
+"""What the runs say of each claim, by the rules that stood in ``comparisons.py`` before the first of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compare.claims import connectivity, plots, specialise
+from compare.claims.comparisons import COMPARISONS, MARGIN, PRIMARY, Comparison, measure, passes_to_mark
+from compare.claims.evidence import Evidence
+from compare.claims.pack import Packed
+from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, holm
+from protocol.backends import BACKENDS
+from protocol.base.tables import write_table
+
+CONSISTENT, OPPOSITE, INCONCLUSIVE = "consistent at small scale", "opposite at small scale", "inconclusive"
+VERDICTS = "claims.csv"
+EFFECT_COLUMNS = (
+    *("claim", "compared", "quantity", "decides", "backend", "effect", "low", "high", "seeds", "p", "could_show"),
+    *("equivalent_within", "left_mean", "right_mean", "censored", "diverged"),
+)
+VERDICT_COLUMNS = ("claim", "primary", "verdict", *BACKENDS, "low", "high", "seeds", "p_holm", "reason")
+SPECIALISE = "specialise"
+Rows = list[dict[str, Any]]
+Parted = Sequence[Mapping[str, Any]]  # rows of specialise.csv
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one comparison shows in one backend."""
+
+    comparison: Comparison
+    backend: str
+    effect: Effect
+    means: tuple[float, float | None]
+    censored: int
+    diverged: int
+
+
+Measure = Callable[[Packed, str], float]
+
+
+def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure = measure) -> Shown | None:
+    """The effect of a comparison in a backend; None without three seeds that both arms ran to their end."""
+    left, lost = evidence.arm(backend, comparison.left)
+    right, more = evidence.arm(backend, comparison.right or comparison.left)
+    seeds = sorted(left.keys() & right.keys())
+    if len(seeds) < LEAST_SEEDS:
+        return None
+    lefts = [of(left[seed], comparison.quantity) for seed in seeds]
+    rights = [of(right[seed], comparison.quantity) for seed in seeds] if comparison.right else None
+    differences = [b - a for a, b in zip(lefts, rights, strict=True)] if rights else lefts
+    late = 0
+    if comparison.quantity == "log_passes_to_25":
+        late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
+    means = sum(lefts) / len(seeds), sum(rights) / len(seeds) if rights else None
+    both = lost + (more if comparison.right else 0)
+    return Shown(comparison, backend, effect_of(differences), means, late, both)
+
+
+def show_all(evidence: Evidence, of: Measure = measure) -> list[Shown]:
+    found = [show(evidence, comparison, backend, of) for comparison in COMPARISONS for backend in BACKENDS]
+    return [shown for shown in found if shown]
+
+
+def whole_claims(shown: Iterable[Shown]) -> dict[str, list[Shown]]:
+    """The claims that both backends tested in every deciding comparison, with those comparisons."""
+    by_claim: dict[str, list[Shown]] = {}
+    for one in shown:
+        if one.comparison.decides:
+            by_claim.setdefault(one.comparison.claim, []).append(one)
+    return {claim: own for claim, own in by_claim.items() if len(own) == _deciding(claim) * len(BACKENDS)}
+
+
+def decide(shown: Iterable[Shown], parted: Parted = ()) -> dict[str, str]:
+    """The verdict of each claim that was tested whole; ``parted``: what the columns' kernels show."""
+    whole = whole_claims(shown)
+    adjusted = holm_of(whole, parted)
+    found = {claim: _verdict(own, adjusted.get(claim)) for claim, own in whole.items()}
+    if SPECIALISE in adjusted:
+        found[SPECIALISE] = CONSISTENT if adjusted[SPECIALISE] <= LEVEL else INCONCLUSIVE
+    return found
+
+
+def _deciding(claim: str) -> int:
+    return sum(comparison.claim == claim and comparison.decides for comparison in COMPARISONS)
+
+
+def holm_of(whole: Mapping[str, list[Shown]], parted: Parted) -> dict[str, float]:
+    """Holm's p-values of the primary claims; a claim's own is its largest, since every backend has to show it."""
+    values = {claim: max(one.effect.p for one in own) for claim, own in whole.items() if claim in PRIMARY}
+    deciding = [row["p_fisher"] for row in parted if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma")]
+    if len(deciding) == len(BACKENDS):
+        values[SPECIALISE] = max(deciding)
+    return holm(values)
+
+
+def _verdict(own: list[Shown], p_holm: float | None) -> str:
+    if p_holm is not None and p_holm > LEVEL:
+        return INCONCLUSIVE
+    directions: dict[str, set[int]] = {}
+    for one in own:
+        directions.setdefault(one.comparison.name, set()).add(one.effect.direction)
+    if all(found == {1} for found in directions.values()):
+        return CONSISTENT
+    return OPPOSITE if any(found == {-1} for found in directions.values()) else INCONCLUSIVE
+
+
+def effect_rows(shown: Iterable[Shown]) -> Rows:
+    """The rows of ``effects.csv``."""
+    return [
+        {
+            "claim": one.comparison.claim,
+            "compared": one.comparison.name,
+            "quantity": one.comparison.quantity,
+            "decides": one.comparison.decides,
+            "backend": one.backend,
+            "effect": one.effect.mean,
+            "low": one.effect.low,
+            "high": one.effect.high,
+            "seeds": one.effect.seeds,
+            "p": one.effect.p,
+            "could_show": one.effect.detectable,
+            "equivalent_within": one.effect.equivalence,
+            "left_mean": one.means[0],
+            "right_mean": one.means[1],
+            "censored": one.censored,
+            "diverged": one.diverged,
+        }
+        for one in shown
+    ]
+
+
+def verdict_rows(shown: list[Shown], parted: Parted = ()) -> Rows:
+    """The rows of ``claims.csv``: of each claim the verdict, and the effect of its first deciding comparison."""
+    verdicts, whole = decide(shown, parted), whole_claims(shown)
+    adjusted = holm_of(whole, parted)
+    found = []
+    for claim, own in whole.items():
+        first = [one for one in own if one.comparison == own[0].comparison]
+        every = [one for one in shown if one.comparison.claim == claim]
+        found.append(
+            {
+                "claim": claim,
+                "primary": claim in PRIMARY,
+                "verdict": verdicts[claim],
+                **{one.backend: one.effect.text for one in first},
+                "low": min(one.effect.low for one in first),
+                "high": max(one.effect.high for one in first),
+                "seeds": min(one.effect.seeds for one in own),
+                "p_holm": adjusted.get(claim),
+                "reason": reason(verdicts[claim], every, adjusted.get(claim)),
+            }
+        )
+    if SPECIALISE in verdicts:
+        own_rows = [row for row in parted if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma")]
+        found.append(
+            {
+                "claim": SPECIALISE,
+                "primary": True,
+                "verdict": verdicts[SPECIALISE],
+                **{row["backend"]: f"{row['seeds_below_5_percent']} of {row['seeds']} runs" for row in own_rows},
+                "seeds": min(row["seeds"] for row in own_rows),
+                "p_holm": adjusted[SPECIALISE],
+                "reason": specialise.reason(parted, adjusted[SPECIALISE]),
+            }
+        )
+    return found
+
+
+def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
+    """What stands behind a verdict, in words."""
+    said = []
+    for comparison in dict.fromkeys(one.comparison for one in own):
+        both = [one for one in own if one.comparison == comparison]
+        told = ", ".join(f"{one.backend} {one.effect.text}" for one in both)
+        said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {comparison.quantity}: {told}")
+    deciding = [one for one in own if one.comparison.decides]
+    if verdict == INCONCLUSIVE:
+        said.append(
+            f"the smallest effect that these seeds would show with power .8 is "
+            f"{max(one.effect.detectable for one in deciding):.2g}"
+        )
+    if len({one.effect.direction for one in deciding} - {0}) > 1:
+        said.append("backends or comparisons point opposite ways, which is a finding of its own")
+    if deciding[0].comparison.quantity == "test_error" and len({one.comparison for one in deciding}) == 1:
+        within = max(one.effect.equivalence for one in deciding)
+        alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
+        said.append(f"{alike} within {100 * MARGIN:.0f} points (within {100 * within:.1f}, two one-sided tests)")
+    if late := sum(one.censored for one in own):
+        said.append(f"{late} runs never got to 25 % and count as if they had at their end")
+    if lost := sum(one.diverged for one in deciding):
+        said.append(f"{lost} runs diverged and have no figure to compare")
+    said.append(f"p = {p_holm:.2g} after Holm, over the primary claims" if p_holm is not None else "exploratory")
+    return "; ".join(said)
+
+
+def write(runs: Iterable[Packed], kept: Path, folder: Path) -> Rows:
+    """Write every table and figure to ``folder``; returns the verdicts' rows. ``kept``: where the runs' tensors are.
+
+    Raises:
+        Misuse: runs of one backend come from sources that differ.
+        Damaged: a shard's tensors are not as they were written.
+    """
+    evidence = Evidence(runs)
+    shown, by_seed = show_all(evidence), specialise.seed_rows(evidence, kept)
+    parted = specialise.rows(by_seed)
+    verdicts = verdict_rows(shown, parted)
+    tables = {
+        "effects": (EFFECT_COLUMNS, effect_rows(shown)),
+        "claims": (VERDICT_COLUMNS, verdicts),
+        "specialise": (specialise.COLUMNS, parted),
+        "specialise_seeds": (specialise.SEED_COLUMNS, by_seed),
+        "connectivity": (connectivity.COLUMNS, connectivity.rows(evidence)),
+    }
+    for name, (columns, rows) in tables.items():
+        write_table(folder / f"{name}.csv", columns, rows)
+    plots.draw(folder, {name: rows for name, (_, rows) in tables.items()}, specialise.growing(evidence, kept))
+    return verdicts

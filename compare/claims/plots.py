@@ -1,0 +1,173 @@
+"""The claims' figures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from compare.style import DPI, PALETTE
+from protocol.backends import BACKENDS
+
+# What the axis of each quantity says, and what one of it is multiplied by.
+AXES = {
+    "test_error": ("test error, points", 100),
+    "gap": ("test less training error, points", 100),
+    "ten_views_gain": ("test error, one view less ten, points", 100),
+    "neighbours_gain": ("same-class neighbours, fc7 less pixels, points", 100),
+    "train_loss": ("training loss at the end", 1),
+    "early_loss": ("training loss after half an epoch", 1),
+    "log_passes_to_25": ("passes to 25 % training error, times", 1),
+    "start_ratio": ("gradient norm, conv1 over fc8, first step, powers of ten", 1),
+    "end_ratio": ("gradient norm, conv1 over fc8, last step, powers of ten", 1),
+}
+
+
+def forest(effects: pd.DataFrame) -> Figure:
+    """Every comparison's effect with its 95 % interval, both backends; right of 0 the claim is right."""
+    groups = [(name, effects[effects["quantity"] == name]) for name in AXES if (effects["quantity"] == name).any()]
+    heights = [own.groupby(["claim", "compared"], sort=False).ngroups + 1.6 for _, own in groups]
+    figure, axes = plt.subplots(
+        len(groups),
+        1,
+        figsize=(9.5, 0.34 * sum(heights) + 0.4 * len(groups)),
+        layout="constrained",
+        height_ratios=heights,
+        squeeze=False,
+    )
+    for panel, (name, own) in zip(axes[:, 0], groups, strict=True):
+        title, unit = AXES[name]
+        labels = []
+        for place, ((claim, compared), both) in enumerate(own.groupby(["claim", "compared"], sort=False)):
+            labels.append(f"{claim}: {compared}" if "<" in compared else claim)
+            for row in both.to_dict("records"):
+                offset = 0.16 * (list(BACKENDS).index(row["backend"]) - (len(BACKENDS) - 1) / 2)
+                values = [unit * row[key] for key in ("effect", "low", "high")]
+                if name == "log_passes_to_25":
+                    values = list(np.exp(values))
+                mean, low, high = values
+                colour = PALETTE[row["backend"]]
+                panel.plot([low, high], [place + 2 * offset] * 2, color=colour, linewidth=1.6)
+                face = colour if row["decides"] else "white"
+                panel.plot(mean, place + 2 * offset, "o", color=colour, markerfacecolor=face, markersize=5)
+        panel.axvline(1 if name == "log_passes_to_25" else 0, color="0.4", linewidth=1)
+        panel.set_yticks(range(len(labels)), labels, fontsize=9)
+        panel.set_ylim(len(labels) - 0.5, -0.5)
+        panel.set_xlabel(title, fontsize=9)
+        if name == "log_passes_to_25":
+            panel.set_xscale("log", base=2)
+            panel.xaxis.set_major_formatter("{x:g}")
+    handles = [Line2D([], [], color=PALETTE[name], marker="o", label=name) for name in BACKENDS]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
+    return figure
+
+
+def specialise(seeds: pd.DataFrame) -> Figure:
+    """How far the columns' kernels are apart in colour, a dot a run, beside what a random deal of them gives."""
+    own = seeds[seeds["measure"] == "chroma"]
+    arms = list(dict.fromkeys(own["arm"]))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", width_ratios=(3, 2))
+    sns.stripplot(
+        own, x="gap", y="arm", hue="backend", order=arms, palette=PALETTE, dodge=True, size=5, alpha=0.8, ax=left
+    )
+    for place, arm in enumerate(arms):
+        chance = own.loc[own["arm"] == arm, "gap_by_chance"].mean()
+        left.plot([chance] * 2, [place - 0.4, place + 0.4], color="0.3", linewidth=1.5)
+    left.set(xlabel="gap between the columns' mean chroma; line: of a random deal", ylabel="", xlim=(0, None))
+    sns.move_legend(left, "lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, title="")
+    split = own[own["arm"] == arms[0]].reset_index(drop=True)
+    means = split["means"].str.split(expand=True).astype(float)
+    for place, (row, pair) in enumerate(zip(split.to_dict("records"), means.to_numpy(), strict=True)):
+        right.plot(pair, [place] * len(pair), color="0.8", linewidth=1)
+        for column, (mean, marker) in enumerate(zip(pair, "os", strict=False)):
+            label = f"column {column}" if place == 0 else None
+            right.plot(mean, place, marker, color=PALETTE[row["backend"]], markersize=5, linestyle="", label=label)
+    right.set(xlabel=f"mean chroma of a column's kernels, {arms[0]}", ylabel="run", yticks=[])
+    right.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+def connectivity(table: pd.DataFrame) -> Figure:
+    """Test error against the bytes that cross; nearer to the corner is better."""
+    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    for backend, own in table.groupby("backend", sort=False):
+        colour = PALETTE[str(backend)]
+        spread = np.array([own["test_error"] - own["low"], own["high"] - own["test_error"]]) * 100
+        axes.errorbar(
+            own["bytes_crossing"] / 2**20,
+            100 * own["test_error"],
+            yerr=spread,
+            fmt="o",
+            color=colour,
+            capsize=2,
+            label=backend,
+        )
+    for arm, own in table.groupby("arm", sort=False):
+        at = own.iloc[0]
+        axes.annotate(
+            f"{arm}\n{at['share_of_step_modelled']:.1%} of a step" if at["columns"] > 1 else f"{arm}\none column",
+            (at["bytes_crossing"] / 2**20, 100 * own["high"].max()),
+            textcoords="offset points",
+            xytext=(0, 5),
+            ha="center",
+            fontsize=8,
+        )
+    axes.set(
+        xlabel="MiB that cross for an image at full size, there and back; share of the paper's step: modelled",
+        ylabel="test error, %",
+    )
+    axes.margins(x=0.12, y=0.2)
+    axes.legend(frameon=False)
+    return figure
+
+
+def growth(kernels: dict[str, np.ndarray], columns: int) -> Figure:
+    """conv1's kernels as training goes on, one run a backend: (epochs + 1, maps, 3, k, k); blocks are columns."""
+    figure, axes = plt.subplots(
+        len(kernels), columns, figsize=(7.5, 3.2 * len(kernels)), layout="constrained", squeeze=False
+    )
+    for row, (name, own) in zip(axes, kernels.items(), strict=True):
+        epochs = {"start": 0, "1 epoch": 1, "2 epochs": 2, f"{len(own) - 1} epochs": len(own) - 1}
+        for column, panel in enumerate(row):
+            blocks = [_tiles(own[epoch], column, columns) for epoch in epochs.values()]
+            panel.imshow(np.concatenate(blocks, axis=0), interpolation="nearest")
+            middles = [len(blocks[0]) * (place + 0.45) for place in range(len(blocks))]
+            panel.set_yticks(middles, epochs if column == 0 else [""] * len(epochs))
+            panel.set_xticks([])
+            panel.tick_params(length=0)
+            for spine in panel.spines.values():
+                spine.set_visible(False)
+            panel.set_title(f"{name}, column {column}", fontsize=10, loc="left")
+    return figure
+
+
+def _tiles(weight: np.ndarray, column: int, columns: int) -> np.ndarray:
+    """One column's kernels (maps, 3, k, k) in two rows, each between its own darkest and brightest."""
+    share = len(weight) // columns
+    part = weight[column * share : (column + 1) * share].astype(np.float64).transpose(0, 2, 3, 1)
+    low, high = (edge.reshape(-1, 1, 1, 1) for edge in (part.min((1, 2, 3)), part.max((1, 2, 3))))
+    tiles = np.pad((part - low) / (high - low), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1)
+    half = len(tiles) // 2
+    rows = [np.concatenate(list(tiles[place : place + half]), axis=1) for place in (0, half)]
+    return np.asarray(np.pad(np.concatenate(rows), ((0, 2), (0, 0), (0, 0)), constant_values=1))
+
+
+def draw(folder: Path, tables: dict[str, list[dict[str, Any]]], kernels: dict[str, np.ndarray]) -> list[str]:
+    """Write the figures that there is something for, and return their files' names."""
+    made = {}
+    if tables["effects"]:
+        made["forest"] = forest(pd.DataFrame(tables["effects"]))
+    if tables["specialise_seeds"]:
+        made["specialise"] = specialise(pd.DataFrame(tables["specialise_seeds"]))
+    if tables["connectivity"]:
+        made["connectivity"] = connectivity(pd.DataFrame(tables["connectivity"]))
+    if kernels:
+        made["growth"] = growth(kernels, 2)
+    for name, figure in made.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+        plt.close(figure)
+    return [f"{name}.png" for name in made]

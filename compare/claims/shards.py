@@ -1,0 +1,97 @@
+"""Shards: as many of the plan's runs as go into a stretch of time, two processes of one thread beside each other.
+
+A shard can be stopped anywhere. What is finished stays, and the next start goes on with what is not; when all of a
+shard's runs have ended, they are packed and their folders go.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from compare.claims import pack
+from compare.claims.arms import RUNS, STUDY, Arm, study_seeds
+from protocol.backends import BACKENDS, Backend
+from protocol.base.errors import Failed
+from protocol.base.files import locked, write_text
+from protocol.base.log import log
+from protocol.runs.entries import Entry
+
+KEPT = Path("results/claims/kept")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run of the plan."""
+
+    backend: Backend
+    arm: Arm
+    seed: int
+
+    @property
+    def entry(self) -> Entry:
+        return self.arm.entry(self.backend, self.seed)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.entry.out)
+
+
+def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path) -> None:
+    """Run a shard's tasks, each backend's in a process of its own, and pack them.
+
+    Raises:
+        Failed: a process ended before its runs did.
+        Misuse: another is at work here.
+    """
+    if (KEPT / f"{shard}.json.gz").is_file():
+        log(f"shard {shard} is kept already, in {KEPT}")
+        return
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with locked(RUNS / ".lock", f"another process works on the claims in {RUNS}: wait for it to end"):
+        lists = {backend: [task for task in tasks if task.backend is backend] for backend in _backends(tasks)}
+        running = []
+        for backend, own in lists.items():
+            path = RUNS / f"{shard}-{backend.name}.json"
+            write_text(path, TypeAdapter(list[Entry]).dump_json([task.entry for task in own], indent=1).decode() + "\n")
+            command = [interpreters[backend.name], "-m", backend.module, "series", str(path), "--data", str(data)]
+            with path.with_suffix(".log").open("w") as output:
+                one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+                running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
+        failed = [backend.name for backend, process in running if _wait(process)]
+        if failed:
+            raise Failed(f"{' and '.join(failed)} ended early: its words are in {RUNS}/{shard}-{failed[0]}.log")
+        pack.write(KEPT, shard, (pack.packed(task.arm.name, task.folder, shard) for task in tasks))
+        for task in tasks:
+            # What layers see is looked for in the weights of one run a backend.
+            if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
+                shutil.rmtree(task.folder)
+    log(f"{len(tasks)} runs are kept in {KEPT / shard}.json.gz")
+
+
+def _backends(tasks: Iterable[Task]) -> list[Backend]:
+    return list({task.backend.name: task.backend for task in tasks}.values())
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the process, too: let it put its record in order.
+        process.wait(timeout=60)
+        raise
+
+
+def kept(shard: str, folder: Path = KEPT) -> list[pack.Packed]:
+    """The runs of a shard that have been kept; none where it has not ended."""
+    return [run for run in pack.read(folder) if run.shard == shard]
+
+
+def study(interpreters: dict[str, str]) -> list[Task]:
+    """The runs by which recipe and rates are chosen."""
+    own = [BACKENDS[name] for name in BACKENDS if name in interpreters]
+    return [Task(backend, arm, seed) for arm in STUDY for backend in own for seed in study_seeds(arm, backend)]

@@ -1,0 +1,79 @@
+"""The effect of a change over seeds: the seed is the unit of replication, and each seed counts once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+LEAST_SEEDS = 3
+POWER, LEVEL = 0.8, 0.05
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Mean of (changed - baseline) over seeds with its 95 % t interval; positive is what the claim says."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    p: float  # two-sided, of no effect
+    detectable: float  # the smallest true effect that so many seeds with this spread show with power .8
+    equivalence: float  # the smallest margin within which they are equivalent, by two one-sided tests at 5 %
+
+    @property
+    def direction(self) -> int:
+        """1 as claimed, -1 the other way, 0 not told from no effect at the 5 % level."""
+        if self.p > LEVEL:
+            return 0
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    @property
+    def text(self) -> str:
+        return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
+
+
+def effect_of(differences: Iterable[float], grain: float = 0.0) -> Effect:
+    """The effect that paired differences of two seeds or more show.
+
+    ``grain``: what is measured comes in whole multiples of it. Two such figures differ from what they were rounded from
+    by a variance of a sixth of its square, so that equal differences are no certainty.
+    """
+    values = np.array(list(differences))
+    count, mean = len(values), float(values.mean())
+    # Rounding is no spread.
+    spread = 0.0 if np.allclose(values, mean, rtol=1e-9, atol=0) else float(stats.sem(values))
+    error = max(spread, grain / np.sqrt(6 * count))
+    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
+    one_sided = float(stats.t.ppf(1 - LEVEL, count - 1)) * error
+    # Where all are equal, their signs are all that they tell.
+    p = 1.0 if mean == 0 else 2.0 ** (1 - count)
+    if error > 0:
+        p = float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    return Effect(mean, mean - half, mean + half, count, p, detectable(error, count), abs(mean) + one_sided)
+
+
+def detectable(error: float, count: int) -> float:
+    """The true mean that a two-sided paired t test finds with power .8, given the standard error of ``count`` seeds."""
+    critical = stats.t.ppf(1 - LEVEL / 2, count - 1)
+
+    def missing(noncentrality: float) -> float:
+        below, above = stats.nct.cdf([-critical, critical], count - 1, noncentrality)
+        return float(1 - above + below) - POWER
+
+    # Searched from below: far beyond, scipy's distribution is no number.
+    above = 1.0
+    while missing(above) < 0:
+        above *= 1.25
+    return error * float(optimize.brentq(missing, 0.01, above))
+
+
+def holm(values: dict[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values of a family of tests."""
+    adjusted: dict[str, float] = {}
+    least = 0.0
+    for rank, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        least = max(least, min(1.0, (len(values) - rank) * value))
+        adjusted[name] = least
+    return adjusted

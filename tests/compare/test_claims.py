@@ -1,0 +1,488 @@
+"""The claims that train, judged from planted runs: what is there is found, what is not is not, and all runs count."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compare.claims import judge, pack, plan, specialise
+from compare.claims.arms import ARMS, KERNELS_OF, STUDY, Arm, seeds_of, study_seeds
+from compare.claims.comparisons import COMPARISONS, PRIMARY, QUANTITIES, measure, passes_to_mark
+from compare.claims.evidence import Evidence
+from compare.claims.pack import Packed
+from compare.claims.shards import Task
+from compare.statistics import detectable, effect_of, holm
+from paper.claims import load_claims
+from paper.cost import forward_macs, parameters
+from protocol.backends import BACKENDS
+from protocol.experiment.cases import CASES, find_case, what
+from protocol.runs.record import Record
+from tests.support.refusals import refused
+
+ARM = {arm.name: arm for arm in ARMS}
+UP, DOWN, MIXED = [0.02, 0.021, 0.019, 0.02], [-0.02, -0.021, -0.019, -0.02], [0.02, -0.02, 0.01, -0.01]
+SOON, NEVER = (0.6, 0.2, 0.1), (0.9, 0.8, 0.7)
+
+
+def run_of(
+    backend: str,
+    arm: str,
+    seed: int,
+    error: float = 0.2,
+    *,
+    training: Iterable[float] = (0.5, 0.1),
+    views: float = 0.0,
+    gradients: tuple[float, float] = (1.0, 1.0),
+    neighbours: tuple[float, float] = (0.6, 0.4),
+    status: Any = "finished",
+    sources: str = "a",
+    **changes: Any,
+) -> Packed:
+    """A run as it would be kept. ``training``: clean training errors, two an epoch; ``views``: what ten gain."""
+    case = replace(ARM[arm].content(), **changes).content()
+    record = Record(
+        kind="train",
+        status=status,
+        backend=backend,
+        placement="single",
+        devices=["cpu:0"],
+        case=case,
+        seed=seed,
+        precision="fp32",
+        threads=1,
+        plan_hash="",
+        sources=sources,
+    )
+    checks = "".join(f"{at},{at / 2},{found},{found}\n" for at, found in enumerate(training, start=1))
+    return Packed(
+        arm,
+        record,
+        {
+            "epochs": f"epoch,top1_error,views\n5,{error},1\n5,{error - views},10\n",
+            "checks": f"step,epochs,loss,error\n{checks}",
+            "gradients": f"step,layer,norm\n1,conv1,{gradients[0]}\n1,fc8,{gradients[1]}\n",
+            "neighbours": f"space,same_class\nfc7,{neighbours[0]}\npixels,{neighbours[1]}\n",
+        },
+        "01",
+    )
+
+
+def ablation(arm: str, **effects: list[float]) -> list[Packed]:
+    """Baseline errors of .2 to .3 by seed, and those of ``arm`` higher by each backend's ``effects``."""
+    found = []
+    for backend, own in effects.items():
+        for seed, difference in enumerate(own):
+            found.append(run_of(backend, "baseline", seed, 0.2 + 0.01 * seed))
+            found.append(run_of(backend, arm, seed, 0.2 + 0.01 * seed + difference))
+    return found
+
+
+def verdicts(runs: list[Packed]) -> dict[str, dict[str, Any]]:
+    return {row["claim"]: row for row in judge.verdict_rows(judge.show_all(Evidence(runs)))}
+
+
+@pytest.mark.parametrize(
+    ("gluon", "deepspeed", "verdict"),
+    [
+        (UP, UP, judge.CONSISTENT),
+        (DOWN, DOWN, judge.OPPOSITE),
+        (UP, DOWN, judge.INCONCLUSIVE),
+        (UP, MIXED, judge.INCONCLUSIVE),
+        (MIXED, MIXED, judge.INCONCLUSIVE),
+    ],
+)
+def test_both_backends_have_to_show_it(gluon: list[float], deepspeed: list[float], verdict: str) -> None:
+    row = verdicts(ablation("no-colour", gluon=gluon, deepspeed=deepspeed))["pca"]
+    assert row["verdict"] == verdict
+    assert "exploratory" in row["reason"]
+    assert row["seeds"] == 4
+    if verdict == judge.INCONCLUSIVE:
+        assert "would show with power .8" in row["reason"]
+    assert ("opposite ways" in row["reason"]) == (gluon is UP and deepspeed is DOWN)
+
+
+def test_one_backend_alone_or_too_few_seeds_decide_nothing() -> None:
+    assert "pca" not in verdicts(ablation("no-colour", gluon=UP))
+    assert "pca" not in verdicts(ablation("no-colour", gluon=UP[:2], deepspeed=UP[:2]))
+
+
+def test_the_effect_is_paired_by_seed() -> None:
+    """Seeds differ by ten points, the change by two: only a paired test can see that."""
+    runs = ablation("no-colour", gluon=UP, deepspeed=UP)
+    (comparison,) = (one for one in COMPARISONS if one.claim == "pca")
+    shown = judge.show(Evidence(runs), comparison, "gluon")
+    assert shown is not None
+    assert shown.effect.mean == pytest.approx(0.02)
+    assert shown.effect.p < 1e-4
+    shifted = [
+        replace(run, record=run.record.model_copy(update={"seed": run.record.seed + 9}))
+        if run.arm != "baseline"
+        else run
+        for run in runs
+    ]
+    assert judge.show(Evidence(shifted), comparison, "gluon") is None
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 9}, {"preset": "caffe"}, {"rate": 0.02}, {"limit": 10}])
+def test_runs_of_another_case_are_not_the_plans_whatever_they_are_called(changes: dict[str, Any]) -> None:
+    runs = ablation("no-colour", gluon=UP, deepspeed=UP)
+    others = [run_of("gluon", "no-colour", seed, 0.9, **changes) for seed in range(10, 14)]
+    others += [run_of("gluon", "baseline", seed, 0.2, **changes) for seed in range(10, 14)]
+    assert verdicts([*runs, *others])["pca"] == verdicts(runs)["pca"]
+
+
+def test_runs_of_other_sources_are_no_replications() -> None:
+    runs = ablation("no-colour", gluon=UP, deepspeed=UP)
+    verdicts([*runs, run_of("gluon", "half", 0)])
+    with refused("different sources", "gluon", "01"):
+        verdicts([*runs, run_of("gluon", "half", 0, sources="b")])
+
+
+def test_passes_to_the_mark_are_told_between_checks() -> None:
+    run = run_of("gluon", "relu", 0, training=(0.5, 0.35, 0.15))
+    assert passes_to_mark(run) == pytest.approx((1.25, True))
+    assert measure(run, "log_passes_to_25") == pytest.approx(np.log(1.25))
+    never = run_of("gluon", "relu", 0, training=NEVER)
+    assert passes_to_mark(never) == (1.5, False)
+    at_once = run_of("gluon", "relu", 0, training=(0.15, 0.1))
+    assert passes_to_mark(at_once) == pytest.approx((0.5 * (0.95 - 0.25) / (0.95 - 0.15), True))
+
+
+@pytest.mark.parametrize(
+    ("relu", "tanh", "verdict"),
+    [
+        (SOON, NEVER, judge.CONSISTENT),
+        (NEVER, SOON, judge.OPPOSITE),
+        (NEVER, NEVER, judge.INCONCLUSIVE),
+        (SOON, SOON, judge.INCONCLUSIVE),
+    ],
+)
+def test_runs_that_never_reach_the_mark_count(relu: tuple[float, ...], tanh: tuple[float, ...], verdict: str) -> None:
+    runs = []
+    for backend in BACKENDS:
+        for seed in range(10):
+            for arm, errors in (("relu", relu), ("tanh", tanh)):
+                # The arms' seeds differ in ways of their own.
+                noise = 0.01 * ((seed * (3 if arm == "relu" else 7)) % 5)
+                runs.append(run_of(backend, arm, seed, training=[error + noise for error in errors]))
+    row = verdicts(runs)["relu-6x"]
+    assert row["verdict"] == verdict
+    never = 20 * ((relu is NEVER) + (tanh is NEVER))
+    assert (f"{never} runs never got to 25 %" in row["reason"]) == (never > 0)
+    assert "after Holm" in row["reason"]
+
+
+def test_runs_that_diverged_are_told_and_not_dropped_in_silence() -> None:
+    runs = ablation("no-colour", gluon=MIXED, deepspeed=MIXED)
+    lost = run_of("gluon", "no-colour", 40, status="diverged")
+    row = verdicts([*runs, replace(lost, tables={})])["pca"]
+    assert "1 runs diverged" in row["reason"]
+    assert row["seeds"] == 4
+
+
+def test_a_claim_of_several_comparisons_needs_them_all() -> None:
+    def depth(**errors: float) -> str:
+        runs = []
+        for backend in BACKENDS:
+            for seed in range(6):
+                runs.append(run_of(backend, "baseline", seed, 0.2 + 0.001 * seed))
+                for number in range(1, 6):
+                    error = errors.get(f"conv{number}", 0.3) + 0.002 * (seed % 2)
+                    runs.append(run_of(backend, f"without_conv{number}", seed, error))
+        return str(verdicts(runs)["depth"]["verdict"])
+
+    assert depth() == judge.CONSISTENT
+    assert depth(conv3=0.2) == judge.INCONCLUSIVE
+    assert depth(conv3=0.1) == judge.OPPOSITE
+
+
+def test_a_primary_claim_must_hold_after_holms_correction() -> None:
+    """Alone it would pass at 4 %; beside three others that say nothing it does not."""
+    weak = [0.0] * 8
+    generator = np.random.default_rng(3)
+    while not 0.03 < effect_of(weak).p < 0.045 or effect_of(weak).mean < 0:
+        weak = generator.normal(0.01, 0.02, 8).tolist()
+    runs = ablation("no-norm", gluon=weak, deepspeed=weak)
+    assert verdicts(runs)["lrn"]["verdict"] == judge.CONSISTENT
+    nothing = [(-1) ** seed * 0.01 for seed in range(8)]
+    for arm in ("no-overlap", "half", "merged"):
+        runs += [run for run in ablation(arm, gluon=nothing, deepspeed=nothing) if run.arm == arm]
+    assert verdicts(runs)["lrn"]["verdict"] == judge.INCONCLUSIVE
+
+
+def test_equivalence_needs_both_sides_within_the_margin() -> None:
+    close = [(-1) ** seed * 0.005 for seed in range(6)]
+    assert (
+        "; equivalent within 2 points"
+        in verdicts(ablation("merged", gluon=close, deepspeed=close))["notes-merged"]["reason"]
+    )
+    wide = [(-1) ** seed * 0.05 for seed in range(6)]
+    reason = verdicts(ablation("merged", gluon=wide, deepspeed=wide))["notes-merged"]["reason"]
+    assert "not shown to be equivalent within 2 points" in reason
+
+
+@pytest.mark.parametrize(
+    ("claim", "more", "less"),
+    [
+        ("one-patch", {"views": 0.01}, {"views": -0.01}),
+        ("retrieval", {"neighbours": (0.7, 0.4)}, {"neighbours": (0.3, 0.4)}),
+    ],
+)
+def test_claims_of_one_arm(claim: str, more: dict[str, Any], less: dict[str, Any]) -> None:
+    for settings, verdict in ((more, judge.CONSISTENT), (less, judge.OPPOSITE)):
+        runs = [run_of(backend, "baseline", seed, **settings) for backend in BACKENDS for seed in range(7)]
+        assert verdicts(runs)[claim]["verdict"] == verdict
+
+
+def test_with_arms_dealt_out_at_random_the_analysis_rejects_at_its_level() -> None:
+    """Seeds whose two arms are the same but for chance: a backend alone rejects in one of twenty, both almost never."""
+    generator = np.random.default_rng(5)
+    alone, decided = 0, 0
+    (comparison,) = (one for one in COMPARISONS if one.claim == "pca")
+    for _ in range(200):
+        runs = ablation("no-colour", **{backend: generator.normal(0, 0.01, 6).tolist() for backend in BACKENDS})
+        shown = [judge.show(Evidence(runs), comparison, backend) for backend in BACKENDS]
+        alone += sum(one is not None and one.effect.direction != 0 for one in shown)
+        decided += judge.decide([one for one in shown if one])["pca"] != judge.INCONCLUSIVE
+    assert 6 <= alone <= 40
+    assert decided <= 3
+
+
+def kernels(generator: np.random.Generator, chroma: float) -> np.ndarray:
+    """24 kernels (24, 3, 5, 5), half of which have ``chroma`` more of what is no grey."""
+    grey = np.repeat(generator.normal(size=(24, 1, 5, 5)), 3, axis=1)
+    colour = generator.normal(size=(24, 3, 5, 5))
+    share = np.where(np.arange(24) < 12, 0.3 + chroma, 0.3)[:, None, None, None]
+    return np.asarray(grey + share * colour)
+
+
+def test_columns_that_part_by_colour_are_found_and_others_are_not() -> None:
+    generator = np.random.default_rng(1)
+
+    def fisher(chroma: float) -> float:
+        rows = []
+        for seed in range(12):
+            own = specialise.parted(specialise.measures(kernels(generator, chroma))["chroma"], 2, seed)
+            told = {"means": " ".join(map(str, own.means)), "gap": own.gap, "gap_by_chance": own.chance, "p": own.p}
+            rows.append(
+                {"arm": "baseline", "backend": "gluon", "seed": seed, "measure": "chroma", "columns": 2, **told}
+            )
+        (found,) = specialise.rows(rows)
+        if chroma:
+            assert found["first_column_ahead"] == 12
+            assert found["p_side"] < 0.01
+        return float(found["p_fisher"])
+
+    assert fisher(0.6) < 1e-4
+    assert fisher(0.0) > 0.05
+
+
+def test_what_is_measured_of_kernels() -> None:
+    rows, columns = np.mgrid[:5, :5]
+    grey = np.cos(np.pi * columns)[None, None].repeat(3, axis=1)
+    red = np.zeros((1, 3, 5, 5))
+    red[:, 0] = 1 + rows
+    noise = np.random.default_rng(0).normal(size=(1, 3, 5, 5))
+    found = specialise.measures(np.concatenate([grey, red, noise]))
+    assert found["chroma"][0] == pytest.approx(0, abs=1e-12)
+    assert found["chroma"][1] == pytest.approx(2 / 3)
+    assert found["orientation"][0] > found["orientation"][2]
+    assert found["frequency"][0] > found["frequency"][1]
+
+
+def test_the_smallest_gap_that_would_be_seen_shrinks_with_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(specialise, "SIMULATED", 30)
+    generator = np.random.default_rng(2)
+    runs = [kernels(generator, 0.0) for _ in range(12)]
+    assert 0 < specialise.smallest_seen(runs) < specialise.smallest_seen(runs[:3]) < 1
+
+
+def test_every_arm_and_comparison_can_be_run() -> None:
+    assert len(ARM) == len(ARMS)
+    assert {one.claim for one in COMPARISONS} | {"specialise"} >= set(PRIMARY)
+    claims = load_claims()
+    for one in COMPARISONS:
+        assert {one.left, one.right or one.left} <= set(ARM)
+        assert one.quantity in QUANTITIES
+        assert "T" in claims[one.claim].tests
+        assert isinstance(measure(run_of("gluon", one.left, 0), one.quantity), float)
+    with pytest.raises(ValueError, match="no comparison is of beauty"):
+        measure(run_of("gluon", "half", 0), "beauty")
+    for arm in (*ARMS, *STUDY):
+        assert arm.content().network().layers
+        for backend in BACKENDS.values():
+            assert len(seeds_of(arm, backend)) == arm.seeds
+            assert not set(study_seeds(arm, backend)) & set(backend.accuracy_seeds)
+    primary = {one for one in COMPARISONS if one.claim in PRIMARY and one.decides}
+    assert all(ARM[name].seeds >= 12 for one in primary for name in (one.left, one.right) if name)
+    assert not {seed for seed in BACKENDS["gluon"].accuracy_seeds} & set(BACKENDS["deepspeed"].accuracy_seeds)
+
+
+def test_an_arm_changes_one_thing_against_what_it_is_compared_with() -> None:
+    together = {"quarter-data", "half-data", "narrow-quarter-data", "narrow-half-data"}  # as many steps: three fields
+    for one in COMPARISONS:
+        if not one.right or one.right in together:
+            continue
+        left, right = what(ARM[one.left].content().content()), what(ARM[one.right].content().content())
+        differ = {field for field in left if left[field] != right[field]}
+        # Each nonlinearity has the rate that suits it, and dropout-2x and relu-6x compare what they name alone.
+        assert len(differ - {"rate"}) == 1, one
+
+
+@pytest.mark.parametrize("size", ["full", "small"])
+def test_merged_nets_of_equal_parameters_and_products(size: str) -> None:
+    def counts(variant: str) -> tuple[int, int]:
+        classes = 1000 if size == "full" else 20
+        table = replace(find_case("claims", variant=variant), size=size, classes=classes).network()
+        return parameters(table), forward_macs(table)
+
+    ours = counts("two_column")
+    allowed = 0.025 if size == "full" else 0.01
+    assert counts("merged_parameters")[0] == pytest.approx(ours[0], rel=allowed)
+    assert counts("merged_products")[1] == pytest.approx(ours[1], rel=allowed)
+
+
+def test_parts_of_the_data_are_trained_on_for_as_many_steps() -> None:
+    def steps(name: str) -> int:
+        case = CASES[name]
+        return (case.limit or 10_000) * case.epochs
+
+    parts = ("half-data", "quarter-data", "narrow", "narrow-half-data", "narrow-quarter-data")
+    assert {steps(name) for name in parts} == {steps("claims")}
+
+
+def studied() -> list[Packed]:
+    """As the study leaves it: 4 runs a backend of the recipe that was chosen, 60 s each."""
+    runs = []
+    for backend in BACKENDS:
+        for seed in range(4):
+            run = run_of(backend, "baseline", seed, 0.2 + 0.01 * seed, training=(0.5, 0.2 - 0.01 * seed))
+            runs.append(replace(run, arm=plan.STUDIED, record=run.record.model_copy(update={"seconds": 60.0})))
+    return runs
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    with refused("no plan", "nox -s compare -- plan"):
+        plan.read(tmp_path)
+    with refused("no study", "--study"):
+        plan.write([], tmp_path)
+    said = plan.write(studied(), tmp_path)
+    assert "1000 images/s" in said[0]
+    tasks = plan.read(tmp_path)
+    every = [task for shard in tasks.values() for task in shard]
+    assert len(every) == sum(arm.seeds for arm in ARMS) * len(BACKENDS)
+    assert len({(task.backend.name, task.arm.name, task.seed) for task in every}) == len(every)
+    rows = plan.rows(studied())
+    for backend in BACKENDS:
+        for shard in tasks:
+            own = [row["seconds_modelled"] for row in rows if (row["backend"], row["shard"]) == (backend, shard)]
+            assert sum(own) <= 60 * plan.SHARD_MINUTES + max(own, default=0)
+    # All arms have their first seed before any has its second.
+    order = [row["arm"] for row in rows if row["backend"] == "gluon"]
+    assert set(order[: len(ARMS)]) == set(ARM)
+    (tmp_path / "plan.csv").write_text((tmp_path / "plan.csv").read_text().replace("no-norm", "no-form", 1))
+    with refused("no arm 'no-form'"):
+        plan.read(tmp_path)
+
+
+def test_power_is_told_from_the_spread_of_the_study() -> None:
+    rows = [
+        row for row in plan.power_rows(studied()) if row["claim"] == "lrn" and row["compared"] == "baseline < no-norm"
+    ]
+    spread = float(np.std([0.2, 0.21, 0.22, 0.23], ddof=1))
+    assert [row["spread_in_study"] for row in rows] == pytest.approx([spread] * 2)
+    assert rows[0]["smallest_effect"] == pytest.approx(detectable(spread * 2**0.5 / 12**0.5, 12))
+
+
+def everything() -> tuple[list[Packed], dict[str, np.ndarray]]:
+    """Seven seeds of every arm, in both backends, with kernels; each arm's error is its own."""
+    generator, runs, tensors = np.random.default_rng(4), [], {}
+    for number, arm in enumerate(ARM):
+        for backend in BACKENDS.values():
+            for seed in seeds_of(replace(ARM[arm], seeds=7), backend):
+                error = 0.2 + 0.004 * number + generator.normal(0, 0.005)
+                curve = 0.6 / (1 + np.arange(1, 5)) + 0.01 * number * (arm != "relu")
+                norms = (float(generator.lognormal(0, 0.1)), 1.0)
+                run = run_of(backend.name, arm, seed, error, training=curve, views=0.01, gradients=norms)
+                runs.append(run)
+                if arm in KERNELS_OF:
+                    grows = arm == pack.GROWS and seed == backend.accuracy_seeds[0]
+                    own = [kernels(generator, 0.4 if arm == "baseline" else 0.0) for _ in range(7 if grows else 1)]
+                    tensors[f"{run.key}/kernels"] = np.stack(own).astype(np.float16)
+    return runs, tensors
+
+
+def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
+    runs, tensors = everything()
+    pack.write(tmp_path, "01", [(run, tensors if run is runs[0] else {}) for run in runs])
+    found = judge.write(pack.read(tmp_path), tmp_path, tmp_path / "out")
+    assert {row["claim"] for row in found} == {one.claim for one in COMPARISONS} | {"specialise"}
+    (parted,) = (row for row in found if row["claim"] == "specialise")
+    assert parted["verdict"] == judge.CONSISTENT
+    assert "merged" in parted["reason"]
+    names = "effects claims specialise specialise_seeds connectivity".split()
+    assert all((tmp_path / "out" / f"{name}.csv").stat().st_size > 100 for name in names)
+    for name in ("forest", "specialise", "connectivity", "growth"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_runs_are_kept_whole_or_refused(tmp_path: Path) -> None:
+    runs = ablation("no-colour", gluon=UP, deepspeed=UP)
+    tensors: dict[str, np.ndarray] = {"gluon/baseline/0/ranks": np.arange(3, dtype=np.uint8)}
+    pack.write(tmp_path, "01", [(run, tensors if run.key == "gluon/baseline/0" else {}) for run in runs])
+    assert sorted(pack.read(tmp_path), key=lambda run: run.key) == sorted(runs, key=lambda run: run.key)
+    assert pack.tensors(tmp_path, "01")["gluon/baseline/0/ranks"].tolist() == [0, 1, 2]
+    before = (tmp_path / "01.json.gz").read_bytes()
+    pack.write(tmp_path, "01", [(run, {}) for run in reversed(runs)])
+    assert (tmp_path / "01.json.gz").read_bytes() == before
+    pack.write(tmp_path, "02", [(runs[0], {})])
+    with refused("both hold the run gluon/baseline/0"):
+        pack.read(tmp_path)
+    (tmp_path / "02.json.gz").unlink()
+    for damage in (before[:-9], b"", b"\x1f\x8b\x08\x00", b"[]", before[:40] + b"\0\0\0" + before[43:]):
+        (tmp_path / "01.json.gz").write_bytes(damage)
+        with refused("no shard of runs"):
+            pack.read(tmp_path)
+
+
+def test_a_tasks_run_is_one_that_a_backend_reads() -> None:
+    task = Task(BACKENDS["gluon"], Arm("half", variant="half"), 3)
+    assert task.entry.model_dump() == {
+        "case": "claims",
+        "seed": 3,
+        "out": "results/claims/runs/gluon/half/seed3",
+        "variant": "half",
+        "preset": None,
+        "batch": None,
+        "epochs": None,
+        "rate": None,
+    }
+
+
+def test_holms_correction_takes_the_larger_of_what_it_has_come_to() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({}) == {}
+
+
+def test_equal_differences_tell_their_signs_and_no_more() -> None:
+    assert effect_of([0.1, 0.1, 0.1]).p == 0.25
+    assert effect_of([0.1, 0.1, 0.1]).direction == 0
+    assert effect_of([0.1] * 6).direction == 1
+
+
+@pytest.mark.long
+def test_the_smallest_effect_that_would_be_seen_has_power_four_fifths() -> None:
+    """By simulation: true effects of that size are found four times in five, those of its half far less often."""
+    generator, seeds = np.random.default_rng(0), 8
+    size = detectable(1 / seeds**0.5, seeds)
+
+    def found(effect: float) -> float:
+        draws = generator.normal(effect, 1, (4000, seeds))
+        return float(np.mean([effect_of(row).direction == 1 for row in draws]))
+
+    assert found(size) == pytest.approx(0.8, abs=0.03)
+    assert found(size / 2) < 0.4
+    assert found(0.0) < 0.04

@@ -21,6 +21,7 @@ from compare.audit.trained_claims import read as read_trained
 from compare.bench import gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import judge, pack, plan, seen, shards
+from compare.claims.arms import STUDIES
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
 from compare.load import Runs, load_runs
@@ -142,7 +143,8 @@ def claims(
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     if study:
-        shards.carry_out("study", shards.study(interpreters), interpreters, STORES)
+        for name in STUDIES:
+            shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
         return
     tasks = plan.read()
     if shard and shard not in tasks:
@@ -209,7 +211,7 @@ def gpu(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write the figures of README.md and docs/results.md anew."""
-    keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, shards.KEPT, REFERENCE.parent)
     regenerate(Path(), REFERENCE)
 
 

@@ -23,7 +23,7 @@ from protocol.experiment.cases import what
 PLAN = Path("results/reference/claims")
 COLUMNS = ("shard", "backend", "arm", "seed", "images", "seconds_modelled")
 POWER_COLUMNS = ("claim", "primary", "compared", "quantity", "seeds", "backend", "spread_in_study", "smallest_effect")
-SHARD_MINUTES = 40
+SHARD_MINUTES = 30
 STUDIED = "batch-32-.001"  # the study's arm that the baseline was taken from
 # A step's time is in part that of the products, which grow with the network, and in part of all else, which does not.
 PRODUCTS = 0.6

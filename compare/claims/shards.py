@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compare.claims import pack
-from compare.claims.arms import RUNS, STUDY, Arm, study_seeds
+from compare.claims.arms import RUNS, STUDIES, Arm, study_seeds
 from protocol.backends import BACKENDS, Backend
 from protocol.base.errors import Failed
 from protocol.base.files import locked, write_text
@@ -91,7 +91,7 @@ def kept(shard: str, folder: Path = KEPT) -> list[pack.Packed]:
     return [run for run in pack.read(folder) if run.shard == shard]
 
 
-def study(interpreters: dict[str, str]) -> list[Task]:
-    """The runs by which recipe and rates are chosen."""
+def study(name: str, interpreters: dict[str, str]) -> list[Task]:
+    """The runs of a study, by which recipe and rates are chosen."""
     own = [BACKENDS[name] for name in BACKENDS if name in interpreters]
-    return [Task(backend, arm, seed) for arm in STUDY for backend in own for seed in study_seeds(arm, backend)]
+    return [Task(backend, arm, seed) for arm in STUDIES[name] for backend in own for seed in study_seeds(arm, backend)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from compare.audit import build as audit
 from compare.audit.trained_claims import read as read_trained
 from compare.bench.measure import MACHINE
+from compare.claims import judge, pack
 from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
 from protocol.base.files import new_folder
@@ -17,11 +18,21 @@ LADDER_TABLE = "parity.csv.gz"
 KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", "features.safetensors")
 
 
-def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, climbed: Path, target: Path) -> None:
+def keep_claims(kept: Path, target: Path) -> None:
+    """Copy the shards in ``kept`` to the folder ``target``, and write what they show there, with those that it has."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"))):
+        shutil.copyfile(path, target / path.name)
+    judge.write(pack.read(target), target, target)
+
+
+def keep(
+    runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, climbed: Path, claimed: Path, target: Path
+) -> None:
     """Copy the small files of ``runs`` below ``target``, and write the audit that follows from them.
 
-    ``mistakes``, ``linted``, ``benched`` and ``climbed`` are the folders of the ladder's trials, of other networks'
-    records, of the bench and of the ladder climbed whole.
+    ``mistakes``, ``linted``, ``benched``, ``climbed`` and ``claimed`` are the folders of the ladder's trials, of other
+    networks' records, of the bench, of the ladder climbed whole and of the claims' shards.
     """
     with new_folder(target, HOLDS, "audit") as draft:
         ended = load_runs(runs)
@@ -44,7 +55,7 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
             shutil.copyfile(injected, draft / "faults" / "faults.csv")
         if linted.is_dir():
             shutil.copytree(linted, draft / "lint")
-        # What other machines did stays, and what the claims came to, which has a command of its own.
+        # What other machines did stays, and so do the claims' shards.
         for kind in (BENCHES, CLAIMS, LADDERS, ONE_GPU):
             if (target / kind).is_dir():
                 shutil.copytree(target / kind, draft / kind)
@@ -62,6 +73,8 @@ def keep(runs: Path, data: Path, mistakes: Path, linted: Path, benched: Path, cl
             shutil.copyfile(climbed / MACHINE, own / MACHINE)
             packed = {"method": "gzip", "mtime": 0}
             read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
+        if claimed.is_dir():
+            keep_claims(claimed, draft / CLAIMS)
         trained = read_trained(draft / CLAIMS, "reference")
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power", trained)
 

@@ -21,6 +21,7 @@ class Entry(BaseModel):
     batch: int | None = None
     epochs: int | None = None
     rate: float | None = None
+    store: str | None = None
 
 
 ENTRIES = TypeAdapter(list[Entry])

@@ -28,6 +28,7 @@ PresetName = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=WHAT)]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training set.", rich_help_panel=WHAT)]
+Store = Annotated[str | None, typer.Option(help="Other data: the name of a store below --data.", rich_help_panel=WHAT)]
 Rate = Annotated[float | None, typer.Option(help="The learning rate that it begins with.", rich_help_panel=WHAT)]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.", rich_help_panel=WHAT)]
 Placement = Annotated[

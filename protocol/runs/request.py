@@ -10,6 +10,7 @@ from typing import Any
 from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
+from protocol.datasets.store import read_manifest
 from protocol.experiment.cases import Case, find_case
 from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 from protocol.placement.grid import Grid
@@ -165,6 +166,7 @@ def make_train(
     devices: options.Devices = None,
     micro_batch: options.MicroBatch = None,
     precision: options.Precision = "fp32",
+    store: options.Store = None,
     rate: options.Rate = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
@@ -177,6 +179,8 @@ def make_train(
     if rate is not None and not 0 < rate < float("inf"):
         raise Misuse(f"--rate must be above 0, not {rate}")
     chosen = replace(chosen, rate=rate or chosen.rate)
+    if store:
+        chosen = _on(chosen, store, data)
     if observe and (Grid.parse(placement).devices > 1 or steps is not None):
         raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")
     placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
@@ -266,6 +270,14 @@ def _case(name: str, variant: str | None, preset: str | None, batch: int | None,
         raise Misuse(str(error)) from None
     batch, epochs = _at_least_1("--batch", batch), _at_least_1("--epochs", epochs)
     return replace(chosen, batch=batch or chosen.batch, epochs=epochs or chosen.epochs)
+
+
+def _on(case: Case, store: str, data: Path) -> Case:
+    """``case`` on other data: its classes, and the same share of its images."""
+    manifest, own = read_manifest(data / store), read_manifest(data / case.store)
+    share = case.limit / own.counts["train"] if case.limit else None
+    limit = round(share * manifest.counts["train"]) if share else None
+    return replace(case, store=store, classes=len(manifest.classes), limit=limit)
 
 
 def _placed(

@@ -36,7 +36,6 @@ def test_every_case_builds(name: str) -> None:
     [
         ("no-norm", {"norm": False}),
         ("no-overlap", {"pool_window": 2}),
-        ("tanh", {"activation": "tanh"}),
         ("no-dropout", {"dropout": False}),
         ("no-decay", {"decay": False}),
         ("zero-bias", {"bias_ones": False}),
@@ -45,8 +44,17 @@ def test_every_case_builds(name: str) -> None:
     ],
 )
 def test_an_ablation_changes_one_thing_about_the_base_case(name: str, changed: dict[str, object]) -> None:
-    base = CASES["photos"]
+    base = CASES["claims"]
     assert replace(CASES[name], name=base.name, why=base.why) == replace(base, **changed)  # type: ignore[arg-type]
+
+
+def test_nonlinearities_are_compared_unregularized_and_alike_in_all_else() -> None:
+    base = CASES["relu"]
+    assert not base.dropout
+    assert base.recipe().decay == 0
+    for name in ("tanh", "sigmoid"):
+        other = replace(CASES[name], name=base.name, why=base.why, rate=base.rate)
+        assert other == replace(base, activation=name)
 
 
 def test_the_recipe_follows_the_switches() -> None:

@@ -20,8 +20,9 @@ from compare.audit.trained_claims import Trained
 from compare.audit.trained_claims import read as read_trained
 from compare.bench import gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
-from compare.claims import judge, pack, plan, seen, shards
+from compare.claims import controls, judge, pack, plan, seen, shards
 from compare.claims.arms import STUDIES
+from compare.claims.evidence import Evidence
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
 from compare.load import Runs, load_runs
@@ -59,6 +60,10 @@ STYLES = {
 }
 
 Interpreters = Annotated[list[str] | None, typer.Option(help=conductor.INTERPRETER_HELP, metavar="BACKEND=PYTHON")]
+
+OnStore = Annotated[
+    str | None, typer.Option(help="Other data: the name of a store in results/stores, such as cifar10 or imagenet.")
+]
 
 app = typer.Typer(
     help="Hold the backends against each other and the paper.",
@@ -138,6 +143,7 @@ def claims(
     interpreter: Interpreters = None,
     study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
     shard: Annotated[str | None, typer.Option(help="This shard alone, of results/reference/claims/plan.csv.")] = None,
+    store: OnStore = None,
 ) -> None:
     """Train the claims' arms over seeds, shard by shard; what is kept is not trained again."""
     interpreters = conductor.interpreters_of(interpreter or ())
@@ -146,26 +152,27 @@ def claims(
         for name in STUDIES:
             shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
         return
-    tasks = plan.read()
+    place = shards.Place(store)
+    tasks = plan.read(place=place)
     if shard and shard not in tasks:
         raise Misuse(unknown("shard", shard, tasks))
     for name in [shard] if shard else tasks:
-        shards.carry_out(name, tasks[name], interpreters, STORES)
-    judge_claims(shards.KEPT, CLAIMS)
+        shards.carry_out(name, tasks[name], interpreters, STORES, place)
+    judge_claims(store)
 
 
 @app.command("judge")
-def judge_claims(
-    kept: Annotated[Path, typer.Option(help="The folder of the shards that were kept.")] = shards.KEPT,
-    out: Annotated[Path, typer.Option(help="Where tables and figures go.")] = CLAIMS,
-) -> None:
+def judge_claims(store: OnStore = None) -> None:
     """Say what the runs kept so far show of the claims that train."""
-    runs = pack.read(kept)
+    place = shards.Place(store)
+    runs = pack.read(place.kept)
     if not runs:
-        raise Misuse(f"there are no runs in {kept}: nox -s claims makes them")
-    for row in judge.write(runs, kept, out):
+        raise Misuse(f"there are no runs in {place.kept}: nox -s claims makes them")
+    evidence = Evidence(runs, store)
+    write_table(place.folder / "controls.csv", controls.COLUMNS, controls.rows(evidence))
+    for row in judge.write(evidence, place.kept, place.folder):
         log(f"{row['claim']}: {row['verdict']}; {row['reason']}")
-    log(f"tables and figures: {out}")
+    log(f"tables and figures: {place.folder}")
 
 
 @app.command()
@@ -211,7 +218,7 @@ def gpu(
 @app.command()
 def reference() -> None:
     """Keep results/runs as the committed reference, and write the figures of README.md and docs/results.md anew."""
-    keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, shards.KEPT, REFERENCE.parent)
+    keep(RUNS, STORES, POWER, LINT, BENCH, LADDER, shards.OWN.kept, REFERENCE.parent)
     regenerate(Path(), REFERENCE)
 
 

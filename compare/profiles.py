@@ -244,18 +244,6 @@ def _trajectories(backends: tuple[str, ...]) -> list[Job]:
     return jobs
 
 
-def standard(backends: tuple[str, ...]) -> list[Job]:
-    """The quick profile, and the claims that train: a few seeds of the baseline and of some changes to it."""
-    jobs = quick(backends)
-    for backend in backends:
-        for seed in BACKENDS[backend].seeds:
-            jobs += [
-                Job(backend, "train", "photos", 70, variant=variant, seed=seed) for variant in (None, "merged", "half")
-            ]
-            jobs.append(Job(backend, "train", "no-norm", 60, seed=seed))
-    return jobs
-
-
 def recipes(backends: tuple[str, ...]) -> list[Job]:
     """The first few hundred steps of the full-size network under each interpretation of the recipe."""
     return [Job(backend, "train", "recipes", 120, preset=preset) for backend in backends for preset in PRESETS]
@@ -307,4 +295,4 @@ def jobs_of(rung: str | None, backends: tuple[str, ...]) -> list[Job]:
     return [job for job in jobs if job.verb in ("oracle", "parity")]
 
 
-PROFILES = {"quick": quick, "standard": standard, "recipes": recipes}
+PROFILES = {"quick": quick, "recipes": recipes}

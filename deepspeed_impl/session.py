@@ -30,6 +30,7 @@ from protocol.runs.request import PlacedRequest
 from protocol.runs.run import check_out
 
 PACKAGES = ("deepspeed", "torch", "numpy")
+SOURCES = sources_of("deepspeed_impl")  # as this process loads them; files may change while it runs
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def open_session(
         arithmetic=arithmetic,
         parameters=dict(zip(request.devices, counts.tolist(), strict=True)),
         result={"micro_batch": size, "stages": [part[0].name for part in stages]},
-        sources=sources_of(__package__),
+        sources=SOURCES,
         **surroundings(PACKAGES),
     )
     return Session(experiment, engine, stages, stage, optimizer, loss, micro, replicas, dtype, record)

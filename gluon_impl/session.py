@@ -17,6 +17,7 @@ from protocol.runs.record import Record
 from protocol.runs.request import PlacedRequest
 
 PACKAGES = ("mxnet", "numpy")
+SOURCES = sources_of("gluon_impl")  # as this process loads them; files may change while it runs
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def open_session(
         norm=implementation() if contexts[0].device_type == "cpu" else COMPOSED,
         parameters={context_name(context): count for context, count in network.parameters_by_context().items()},
         result={"micro_batch": size, "stages": network.stages()},
-        sources=sources_of(__package__),
+        sources=SOURCES,
         **surroundings(PACKAGES),
     )
     return Session(experiment, network, Optimizer(network, experiment.recipe), record)

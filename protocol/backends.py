@@ -19,10 +19,10 @@ class Backend:
     ``module``: what ``python -m`` starts. ``python``: the version that its environment needs, or any.
     ``placements``: those it carries out, on one device first; ``products``: and these, several axes at once. ``split``:
     the one that stands for several devices where only two placements are tried. ``compared``: the presets, and in which
-    placements the audit tries each at small size. ``seeds``: of training runs; those of backends differ, since twins of
-    one seed are a matter of parity, not of replication. ``ranks``: a process for each device. ``takes_turns``: its
-    devices on a processor share a workspace and so compute one after the other, each with all cores. ``adds_up``: dense
-    layers add their gradients up micro-batch by micro-batch. ``micro_batches``: how stages cut a batch;
+    placements the audit tries each at small size. ``accuracy_seeds``: of training runs; those of backends differ, since
+    twins of one seed are a matter of parity, not of replication. ``ranks``: a process for each device. ``takes_turns``:
+    its devices on a processor share a workspace and so compute one after the other, each with all cores. ``adds_up``:
+    dense layers add their gradients up micro-batch by micro-batch. ``micro_batches``: how stages cut a batch;
     ``cuts_always``: without stages too, when asked.
     """
 
@@ -35,7 +35,6 @@ class Backend:
     compared: Mapping[str, tuple[str, ...]] = field(hash=False)
     precisions: tuple[str, ...]
     micro_batches: Rule
-    seeds: tuple[int, ...]
     accuracy_seeds: range
     lowered_seeds: range = range(0)
     products: tuple[str, ...] = ()
@@ -77,7 +76,6 @@ GLUON = Backend(
     precisions=("fp32", "fp64"),
     # Eight micro-batches wait little for each other on GPUs, and more would touch the weights more often.
     micro_batches=UpTo(8, smallest=4),
-    seeds=(1, 2, 3),
     accuracy_seeds=range(1, 25),
     python="3.11",
     takes_turns=True,
@@ -100,7 +98,6 @@ DEEPSPEED = Backend(
     precisions=("fp32", "fp64", "tf32", "bf16"),
     # Products of fewer images leave a processor idle most of the time, while it reads the weights.
     micro_batches=ForEachStage(2, smallest=16),
-    seeds=(11, 12, 13),
     accuracy_seeds=range(101, 125),
     lowered_seeds=range(201, 225),
     products=("columns=2,stages=2", "columns=2,replicas=2", "stages=2,replicas=2"),

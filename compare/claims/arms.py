@@ -8,7 +8,6 @@ from protocol.backends import Backend
 from protocol.experiment.cases import Case, find_case
 from protocol.runs.entries import Entry
 
-RUNS = Path("results/claims/runs")
 MANY, SOME = 12, 6  # seeds of an arm that a primary claim compares, and of the others
 
 
@@ -28,13 +27,13 @@ class Arm:
         own = find_case(self.case, variant=self.variant, preset_name=self.preset)
         return replace(own, rate=self.rate or own.rate, batch=self.batch or own.batch)
 
-    def entry(self, backend: Backend, seed: int, runs: Path = RUNS) -> Entry:
-        """The run as a backend's ``series`` reads it."""
-        folder = runs / backend.name / self.name / f"seed{seed}"
+    def entry(self, seed: int, out: Path, store: str | None) -> Entry:
+        """The run as a backend's ``series`` reads it; ``store``: other data than the case's own."""
         return Entry(
             case=self.case,
             seed=seed,
-            out=str(folder),
+            out=str(out),
+            store=store,
             variant=self.variant,
             preset=self.preset,
             rate=self.rate,

@@ -11,16 +11,18 @@ from protocol.base.errors import Misuse
 class Evidence:
     """The plan's runs, by backend, arm and seed; study runs and what is of no arm of the plan are not among them.
 
+    ``store``: whose images they were trained on, where those are not the plan's own.
+
     Raises:
         Misuse: runs of one backend come from sources that differ, so they are no replications of each other.
     """
 
-    def __init__(self, runs: Iterable[Packed]) -> None:
+    def __init__(self, runs: Iterable[Packed], store: str | None = None) -> None:
         self.runs: dict[tuple[str, str], dict[int, Packed]] = {}
         arms = {arm.name: arm for arm in ARMS}
         sources: dict[str, tuple[str, str]] = {}
         for run in runs:
-            if run.arm not in arms or not is_of_plan(run, arms[run.arm]):
+            if run.arm not in arms or not is_of_plan(run, arms[run.arm], store):
                 continue
             backend, made_by = run.record.backend, run.record.sources
             known, shard = sources.setdefault(backend, (made_by, run.shard))
@@ -30,6 +32,13 @@ class Evidence:
                     "are no replications of each other; run one of them anew"
                 )
             self.runs.setdefault((backend, run.arm), {})[run.record.seed] = run
+
+    @classmethod
+    def of(cls, runs: dict[tuple[str, str], dict[int, Packed]]) -> "Evidence":
+        """Evidence of runs that were accepted before, by backend and arm, and by seed."""
+        made = cls(())
+        made.runs = runs
+        return made
 
     def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], int]:
         """The runs of an arm that came to their end, by seed, and how many diverged."""

@@ -195,14 +195,12 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     return "; ".join(said)
 
 
-def write(runs: Iterable[Packed], kept: Path, folder: Path) -> Rows:
+def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     """Write every table and figure to ``folder``; returns the verdicts' rows. ``kept``: where the runs' tensors are.
 
     Raises:
-        Misuse: runs of one backend come from sources that differ.
         Damaged: a shard's tensors are not as they were written.
     """
-    evidence = Evidence(runs)
     shown, by_seed = show_all(evidence), specialise.seed_rows(evidence, kept)
     parted = specialise.rows(by_seed)
     verdicts = verdict_rows(shown, parted)

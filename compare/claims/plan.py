@@ -10,7 +10,7 @@ import numpy as np
 from compare.claims.arms import ARMS, BASELINE, Arm, queue_of, seeds_of
 from compare.claims.comparisons import COMPARISONS, PRIMARY, measure
 from compare.claims.pack import Packed
-from compare.claims.shards import Task
+from compare.claims.shards import OWN, Place, Task
 from compare.load import read_csv
 from compare.statistics import LEVEL, detectable
 from paper.cost import train_flops
@@ -133,8 +133,8 @@ def write(studied: list[Packed], folder: Path = PLAN) -> list[str]:
     return said
 
 
-def read(folder: Path = PLAN) -> dict[str, list[Task]]:
-    """The plan's tasks by shard.
+def read(folder: Path = PLAN, place: Place = OWN) -> dict[str, list[Task]]:
+    """The plan's tasks by shard; on other data, without the arms whose data are what they are about.
 
     Raises:
         Misuse: it is damaged, or names an arm or a backend that there is not.
@@ -148,11 +148,16 @@ def read(folder: Path = PLAN) -> dict[str, list[Task]]:
             raise Misuse(unknown("arm", str(row["arm"]), arms))
         if row["backend"] not in BACKENDS:
             raise Misuse(unknown("backend", str(row["backend"]), BACKENDS))
-        task = Task(BACKENDS[row["backend"]], arms[row["arm"]], int(row["seed"]))
+        task = Task(BACKENDS[row["backend"]], arms[row["arm"]], int(row["seed"]), place)
+        if place.store and task.arm.content().store != BASELINE.content().store:
+            continue
         found.setdefault(row["shard"], []).append(task)
     return found
 
 
-def is_of_plan(run: Packed, arm: Arm) -> bool:
-    """Whether a run is of an arm as the plan has it now: a name does not say all of it."""
-    return what(run.record.case) == what(arm.content().content())
+def is_of_plan(run: Packed, arm: Arm, store: str | None = None) -> bool:
+    """Whether a run is of an arm as the plan has it now, on its own data or on ``store``: a name says not all of it."""
+    own = arm.content().content()
+    if store:
+        own |= {name: run.record.case[name] for name in ("classes", "limit")} | {"store": store}
+    return what(run.record.case) == what(own)

@@ -14,14 +14,36 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compare.claims import pack
-from compare.claims.arms import RUNS, STUDIES, Arm, study_seeds
+from compare.claims.arms import STUDIES, Arm, study_seeds
 from protocol.backends import BACKENDS, Backend
 from protocol.base.errors import Failed
 from protocol.base.files import locked, write_text
 from protocol.base.log import log
 from protocol.runs.entries import Entry
 
-KEPT = Path("results/claims/kept")
+ROOT = Path("results/claims")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the claims' runs go: those on data of the user's own stand apart, by the name of the ``store``."""
+
+    store: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "on" / self.store if self.store else ROOT
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def kept(self) -> Path:
+        return self.folder / "kept"
+
+
+OWN = Place()
 
 
 @dataclass(frozen=True)
@@ -31,32 +53,33 @@ class Task:
     backend: Backend
     arm: Arm
     seed: int
+    place: Place = OWN
 
     @property
     def entry(self) -> Entry:
-        return self.arm.entry(self.backend, self.seed)
+        return self.arm.entry(self.seed, self.folder, self.place.store)
 
     @property
     def folder(self) -> Path:
-        return Path(self.entry.out)
+        return self.place.runs / self.backend.name / self.arm.name / f"seed{self.seed}"
 
 
-def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path) -> None:
+def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path, place: Place = OWN) -> None:
     """Run a shard's tasks, each backend's in a process of its own, and pack them.
 
     Raises:
         Failed: a process ended before its runs did.
         Misuse: another is at work here.
     """
-    if (KEPT / f"{shard}.json.gz").is_file():
-        log(f"shard {shard} is kept already, in {KEPT}")
+    if (place.kept / f"{shard}.json.gz").is_file():
+        log(f"shard {shard} is kept already, in {place.kept}")
         return
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with locked(RUNS / ".lock", f"another process works on the claims in {RUNS}: wait for it to end"):
+    place.runs.mkdir(parents=True, exist_ok=True)
+    with locked(place.runs / ".lock", f"another process works on the claims in {place.runs}: wait for it to end"):
         lists = {backend: [task for task in tasks if task.backend is backend] for backend in _backends(tasks)}
         running = []
         for backend, own in lists.items():
-            path = RUNS / f"{shard}-{backend.name}.json"
+            path = place.runs / f"{shard}-{backend.name}.json"
             write_text(path, TypeAdapter(list[Entry]).dump_json([task.entry for task in own], indent=1).decode() + "\n")
             command = [interpreters[backend.name], "-m", backend.module, "series", str(path), "--data", str(data)]
             with path.with_suffix(".log").open("w") as output:
@@ -64,13 +87,13 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
                 running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
         failed = [backend.name for backend, process in running if _wait(process)]
         if failed:
-            raise Failed(f"{' and '.join(failed)} ended early: its words are in {RUNS}/{shard}-{failed[0]}.log")
-        pack.write(KEPT, shard, (pack.packed(task.arm.name, task.folder, shard) for task in tasks))
+            raise Failed(f"{' and '.join(failed)} ended early: its words are in {place.runs}/{shard}-{failed[0]}.log")
+        pack.write(place.kept, shard, (pack.packed(task.arm.name, task.folder, shard) for task in tasks))
         for task in tasks:
             # What layers see is looked for in the weights of one run a backend.
             if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
                 shutil.rmtree(task.folder)
-    log(f"{len(tasks)} runs are kept in {KEPT / shard}.json.gz")
+    log(f"{len(tasks)} runs are kept in {place.kept / shard}.json.gz")
 
 
 def _backends(tasks: Iterable[Task]) -> list[Backend]:
@@ -86,7 +109,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         raise
 
 
-def kept(shard: str, folder: Path = KEPT) -> list[pack.Packed]:
+def kept(shard: str, folder: Path = OWN.kept) -> list[pack.Packed]:
     """The runs of a shard that have been kept; none where it has not ended."""
     return [run for run in pack.read(folder) if run.shard == shard]
 

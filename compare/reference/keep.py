@@ -7,10 +7,12 @@ from pathlib import Path
 from compare.audit import build as audit
 from compare.audit.trained_claims import read as read_trained
 from compare.bench.measure import MACHINE
-from compare.claims import judge, pack
+from compare.claims import controls, judge, pack
+from compare.claims.evidence import Evidence
 from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
 from protocol.base.files import new_folder
+from protocol.base.tables import write_table
 
 HOLDS = ("audit", "bench", "claims", "faults", "ladder", "lint", "one-gpu", "power", "runs", "stores")
 BENCHES, CLAIMS, LADDERS, ONE_GPU = "bench", "claims", "ladder", "one-gpu"
@@ -23,7 +25,9 @@ def keep_claims(kept: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"))):
         shutil.copyfile(path, target / path.name)
-    judge.write(pack.read(target), target, target)
+    evidence = Evidence(pack.read(target))
+    judge.write(evidence, target, target)
+    write_table(target / "controls.csv", controls.COLUMNS, controls.rows(evidence))
 
 
 def keep(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.claims import judge, pack, plan, specialise
+from compare.claims import controls, judge, pack, plan, specialise
 from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, Arm, seeds_of, study_seeds
 from compare.claims.comparisons import COMPARISONS, PRIMARY, QUANTITIES, measure, passes_to_mark
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
-from compare.claims.shards import Task
+from compare.claims.shards import Place, Task
 from compare.statistics import detectable, effect_of, holm
 from paper.claims import load_claims
 from paper.cost import forward_macs, parameters
@@ -419,7 +419,7 @@ def everything() -> tuple[list[Packed], dict[str, np.ndarray]]:
 def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
     runs, tensors = everything()
     pack.write(tmp_path, "01", [(run, tensors if run is runs[0] else {}) for run in runs])
-    found = judge.write(pack.read(tmp_path), tmp_path, tmp_path / "out")
+    found = judge.write(Evidence(pack.read(tmp_path)), tmp_path, tmp_path / "out")
     assert {row["claim"] for row in found} == {one.claim for one in COMPARISONS} | {"specialise"}
     (parted,) = (row for row in found if row["claim"] == "specialise")
     assert parted["verdict"] == judge.CONSISTENT
@@ -428,6 +428,24 @@ def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
     assert all((tmp_path / "out" / f"{name}.csv").stat().st_size > 100 for name in names)
     for name in ("forest", "specialise", "connectivity", "growth"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_with_nothing_left_to_find_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On runs that differ by arm: dealt out at random, what stood out before does so no more."""
+    monkeypatch.setattr(controls, "DEALS", 200)
+    runs, _ = everything()
+    rows = controls.rows(Evidence(runs))
+    dealt = [row for row in rows if row["control"] == "arms dealt out" and "test_error" not in row["compared"]]
+    assert len({row["compared"] for row in dealt}) > 20
+    noisy = [row for row in dealt if row["compared"] in ("pca: baseline < no-colour", "lrn: baseline < no-norm")]
+    assert all(row["rejected"] <= 0.12 * row["tried"] for row in noisy)
+    assert [row["tried"] for row in rows if row["control"] == "A/A"] == [20, 20]
+    assert all(row["rejected"] <= 3 for row in rows if row["control"] == "A/A")
+    permuted = {row["compared"]: row["rejected"] for row in rows if row["control"] == "names permuted"}
+    assert set(permuted) == {"lrn", "pca", "two-gpu-acc"}
+    assert max(permuted.values()) <= 1
+    # Not for want of a difference.
+    assert verdicts(runs)["pca"]["verdict"] == judge.CONSISTENT
 
 
 def test_runs_are_kept_whole_or_refused(tmp_path: Path) -> None:
@@ -460,7 +478,24 @@ def test_a_tasks_run_is_one_that_a_backend_reads() -> None:
         "batch": None,
         "epochs": None,
         "rate": None,
+        "store": None,
     }
+
+
+def test_on_other_data_runs_stand_apart_and_are_judged_alike(tmp_path: Path) -> None:
+    place = Place("cifar10")
+    task = Task(BACKENDS["gluon"], ARM["quarter-data"], 3, place)
+    assert task.entry.store == "cifar10"
+    assert task.folder == Path("results/claims/on/cifar10/runs/gluon/quarter-data/seed3")
+    plan.write(studied(), tmp_path)
+    arms = {own.arm.name for shard in plan.read(tmp_path, place).values() for own in shard}
+    # Without the grey photographs is a question about the photographs.
+    assert arms == set(ARM) - {"colour"}
+    other: dict[str, Any] = {"store": "cifar10", "classes": 10}
+    runs = [run_of(backend, "baseline", seed, views=0.01, **other) for backend in BACKENDS for seed in range(7)]
+    assert "one-patch" not in verdicts(runs)
+    shown = judge.show_all(Evidence(runs, "cifar10"))
+    assert {row["claim"]: row["verdict"] for row in judge.verdict_rows(shown)}["one-patch"] == judge.CONSISTENT
 
 
 def test_holms_correction_takes_the_larger_of_what_it_has_come_to() -> None:

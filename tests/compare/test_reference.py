@@ -83,7 +83,8 @@ def test_a_bench_is_kept_by_its_machine_and_the_newest_comes_first(tmp_path: Pat
     ):
         bench = bench_of(tmp_path / str(number), processor, started)
         (bench / f"of-{number}.csv").write_text("")
-        keep(runs, data, tmp_path / "none", tmp_path / "none", bench, tmp_path / "none", target)
+        none = tmp_path / "none"
+        keep(runs, data, none, none, bench, none, none, target)
     assert [folder.name for folder in by_machine(target, BENCHES)] == ["amd-epyc-9-2-cores", "old-r-core-2-cores"]
     # One machine's newer bench replaces its older one, whole.
     assert {path.name for path in by_machine(target, BENCHES)[0].iterdir()} == {MACHINE, "throughput.csv", "of-2.csv"}
@@ -104,7 +105,8 @@ def test_a_ladder_is_kept_by_its_machine_and_readme_says_what_does_not_agree(tmp
     table.to_csv(climbed / "parity.csv", index=False)
     runs = tmp_path / "runs"
     shutil.copytree(REFERENCE / "runs" / "gluon" / "photos", runs / "gluon" / "photos")
-    keep(runs, REFERENCE / "stores", tmp_path / "none", tmp_path / "none", tmp_path / "none", climbed, target)
+    none = tmp_path / "none"
+    keep(runs, REFERENCE / "stores", none, none, none, climbed, none, target)
     (folder,) = by_machine(target, LADDERS)
     assert {path.name for path in folder.iterdir()} == {MACHINE, LADDER_TABLE}
     (sentence,) = _ladders(target, table.head(30))

@@ -1,0 +1,91 @@
+"""Can the analysis be fooled? The same runs, with nothing left to find: it must find nothing beyond its level.
+
+arms dealt out    within each seed the two arms change names or not, at random: a backend alone rejects at its level
+A/A               the baseline's seeds against each other, in random pairs
+names permuted    within each seed the names of all arms of a claim's family are dealt out anew: no verdict is left
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compare.claims.arms import BASELINE
+from compare.claims.comparisons import COMPARISONS, Comparison, measure
+from compare.claims.evidence import Evidence
+from compare.claims.judge import INCONCLUSIVE, decide, show_all
+from compare.claims.pack import Packed
+from compare.statistics import LEAST_SEEDS, effect_of
+from protocol.backends import BACKENDS
+
+DEALS, SPLITS, PERMUTATIONS = 1000, 20, 20
+NAMED = ("lrn", "pca", "two-gpu-acc")  # claims whose arms are permuted
+COLUMNS = ("control", "backend", "compared", "tried", "rejected")
+
+
+def rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """The rows of ``controls.csv``, of what there are runs for."""
+    return [*_dealt(evidence), *_splits(evidence), *_permuted(evidence)]
+
+
+def _row(control: str, backend: str, compared: str, rejected: list[bool]) -> dict[str, Any]:
+    told = {"control": control, "backend": backend, "compared": compared}
+    return {**told, "tried": len(rejected), "rejected": sum(rejected)}
+
+
+def _pairs(evidence: Evidence, comparison: Comparison, backend: str) -> np.ndarray:
+    left, _ = evidence.arm(backend, comparison.left)
+    right, _ = evidence.arm(backend, str(comparison.right))
+    seeds = sorted(left.keys() & right.keys())
+    own = [measure(right[seed], comparison.quantity) - measure(left[seed], comparison.quantity) for seed in seeds]
+    return np.array(own)
+
+
+def _dealt(evidence: Evidence) -> list[dict[str, Any]]:
+    found = []
+    for comparison in COMPARISONS:
+        for backend in BACKENDS:
+            if comparison.right and len(pairs := _pairs(evidence, comparison, backend)) >= LEAST_SEEDS:
+                signs = np.random.default_rng(0).choice((-1, 1), (DEALS, len(pairs)))
+                rejected = [effect_of(pairs * own).direction != 0 for own in signs]
+                found.append(_row("arms dealt out", backend, f"{comparison.claim}: {comparison.name}", rejected))
+    return found
+
+
+def _splits(evidence: Evidence) -> list[dict[str, Any]]:
+    found = []
+    for backend in BACKENDS:
+        runs, _ = evidence.arm(backend, BASELINE.name)
+        errors = np.array([measure(run, "test_error") for _, run in sorted(runs.items())])
+        if len(errors) < 2 * LEAST_SEEDS:
+            continue
+        generator, half, rejected = np.random.default_rng(0), len(errors) // 2, []
+        for _ in range(SPLITS):
+            order = generator.permutation(len(errors))
+            rejected.append(effect_of(errors[order[:half]] - errors[order[half : 2 * half]]).direction != 0)
+        found.append(_row("A/A", backend, f"{BASELINE.name}, test_error", rejected))
+    return found
+
+
+def _permuted(evidence: Evidence) -> list[dict[str, Any]]:
+    own = [comparison for comparison in COMPARISONS if comparison.claim in NAMED and comparison.decides]
+    family = [BASELINE.name, *(str(comparison.right) for comparison in own)]
+    seeds = {
+        backend: sorted(set.intersection(*(set(evidence.arm(backend, arm)[0]) for arm in family)))
+        for backend in BACKENDS
+    }
+    if min(map(len, seeds.values())) < LEAST_SEEDS:
+        return []
+    generator = np.random.default_rng(0)
+    decided: dict[str, list[bool]] = {claim: [] for claim in NAMED}
+    for _ in range(PERMUTATIONS):
+        dealt: dict[tuple[str, str], dict[int, Packed]] = {}
+        for backend, common in seeds.items():
+            for seed in common:
+                for arm, other in zip(family, generator.permutation(family), strict=True):
+                    run = evidence.arm(backend, str(other))[0][seed]
+                    dealt.setdefault((backend, arm), {})[seed] = replace(run, arm=arm)
+        verdicts = decide(show_all(Evidence.of(dealt)))
+        for claim in NAMED:
+            decided[claim].append(verdicts.get(claim, INCONCLUSIVE) != INCONCLUSIVE)
+    return [_row("names permuted", "both", claim, rejected) for claim, rejected in decided.items()]

@@ -53,7 +53,7 @@ def test_nonlinearities_are_compared_unregularized_and_alike_in_all_else() -> No
     assert not base.dropout
     assert base.recipe().decay == 0
     for name in ("tanh", "sigmoid"):
-        other = replace(CASES[name], name=base.name, why=base.why, rate=base.rate)
+        other = replace(CASES[name], name=base.name, why=base.why, rate=base.rate, epochs=base.epochs)
         assert other == replace(base, activation=name)
 
 

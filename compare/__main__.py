@@ -258,7 +258,7 @@ def _audit(runs: Path, data: Path, out: Path, jobs: list[Job], *, every: bool) -
 def trained() -> Trained:
     """What the claims that train came to: here, where they have been judged, or else in the reference."""
     here = (CLAIMS / judge.VERDICTS).is_file()
-    return read_trained(CLAIMS, "this machine") if here else read_trained(plan.PLAN, "reference")
+    return read_trained(CLAIMS, "this machine") if here else read_trained(plan.PLAN, "the reference")
 
 
 def _console() -> Console:

@@ -79,7 +79,7 @@ def keep(
             read_csv(climbed / "parity.csv").to_csv(own / LADDER_TABLE, index=False, compression=packed)
         if claimed.is_dir():
             keep_claims(claimed, draft / CLAIMS)
-        trained = read_trained(draft / CLAIMS, "reference")
+        trained = read_trained(draft / CLAIMS, "the reference")
         audit.write(draft / "audit", load_runs(draft / "runs"), draft / "stores", draft / "power", trained)
 
 

@@ -11,6 +11,7 @@ from compare.bench import throughput
 from compare.bench.measure import MACHINE
 from compare.ladder import KINDS
 from compare.load import load_runs, read_csv, read_json
+from compare.reference import trained
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.tables import COLUMNS
 from protocol.base.errors import Misuse
@@ -75,6 +76,7 @@ def block(audit: Path) -> str:
         _speeds(tables),
         "At the start of training, under each interpretation of the recipe:",
         "\n".join(f"- {line}" for line in presets.sentences(tables["signal"], tables["first_steps"])),
+        *trained.section(audit.parent),
         "## How fast",
         *_benches(audit.parent),
     ]

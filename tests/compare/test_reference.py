@@ -16,6 +16,8 @@ from pandas.testing import assert_frame_equal
 from compare.audit import build as audit
 from compare.audit.trained_claims import read
 from compare.bench.measure import MACHINE
+from compare.claims import controls, judge, pack
+from compare.claims.evidence import Evidence
 from compare.lint import judge as linting
 from compare.load import load_runs
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
@@ -28,7 +30,7 @@ from protocol.runs.record import kept_files, read_record, write_record
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = PROJECT / "results" / "reference"
-LARGEST = 20 * 2**20
+LARGEST = 24 * 2**20  # four of them for the shards of the claims
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def rebuilt() -> dict[str, pd.DataFrame]:
         load_runs(REFERENCE / "runs"),
         REFERENCE / "stores",
         REFERENCE / "power",
-        read(REFERENCE / "claims", "reference"),
+        read(REFERENCE / "claims", "the reference"),
     )
 
 
@@ -49,6 +51,17 @@ def test_tables_follow_from_the_committed_records(name: str, rebuilt: dict[str, 
     tables.write(tmp_path, name, table.astype(object).where(table.notna(), None).to_dict("records"))
     committed, again = (pd.read_csv(path / f"{name}.csv") for path in (REFERENCE / "audit", tmp_path))
     assert_frame_equal(again, committed, check_exact=False, rtol=1e-9)
+
+
+def test_what_the_claims_came_to_follows_from_the_committed_shards(tmp_path: Path) -> None:
+    claims = REFERENCE / "claims"
+    evidence = Evidence(pack.read(claims))
+    judge.write(evidence, claims, tmp_path)
+    write_table(tmp_path / "controls.csv", controls.COLUMNS, controls.rows(evidence))
+    names = ("effects", "claims", "specialise", "specialise_seeds", "connectivity", "controls")
+    for name in names:
+        committed, again = (pd.read_csv(path / f"{name}.csv") for path in (claims, tmp_path))
+        assert_frame_equal(again, committed, check_exact=False, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kept", sorted(REFERENCE.glob("lint/*/*")), ids=lambda folder: folder.name)

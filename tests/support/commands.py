@@ -96,6 +96,13 @@ def truth(data: Path, seed: int = 0, steps: int = 20) -> tuple[list[float], Arra
     return losses, trainee.weights
 
 
+def oracle_norms(experiment: Experiment) -> dict[str, float]:
+    """By layer, the norm of the first step's gradient by its weights."""
+    run, _, _ = Trainee(experiment, np.float64).take(0)
+    gradients = {name.removesuffix(".weight"): value for name, value in run.gradients.items() if "weight" in name}
+    return {layer.name: float(np.linalg.norm(gradients[layer.name])) for layer in experiment.network.weighted()}
+
+
 @lru_cache
 def ladder_oracle(data: Path, folder: Path, preset: str = "paper") -> Path:
     """The oracle's folder of the ladder's case, written by its command."""

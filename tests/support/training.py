@@ -1,5 +1,6 @@
 """A backend's command line, end to end, on a small store: the tests of both, written once."""
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,9 @@ from typing import ClassVar
 
 import pytest
 
+from paper.recipe import LAYERS
 from protocol.experiment.cases import find_case
+from protocol.experiment.experiment import open_experiment
 from protocol.runs.record import read_record
 from tests.support.commands import (
     Backend,
@@ -17,6 +20,7 @@ from tests.support.commands import (
     check_followed_the_oracle,
     check_parity,
     ladder_oracle,
+    oracle_norms,
     rows,
     same,
     texts,
@@ -88,6 +92,34 @@ class TrainingTests:
         self.train(folder, data, "single", "moved", "--placement", self.backend.split)
         check_finished_run(stopped, data, self.backend.split, SEEDS["single"])
         check_followed_the_oracle(stopped, data, SEEDS["single"])
+
+    def test_a_series_trains_each_of_its_runs_as_it_would_be_by_itself(self, folder: Path, data: Path) -> None:
+        """Two runs in one process: the first is the fixture's, observed, and the second is not touched by it."""
+        out = folder / "series"
+        runs = [
+            {"case": "tiny", "seed": SEEDS["single"], "out": str(out / "same")},
+            {"case": "tiny", "seed": 5, "variant": "without_conv1", "rate": 1e6, "out": str(out / "lost")},
+            {"case": "tiny", "seed": 5, "variant": "merged", "out": str(out / "other")},
+        ]
+        (folder / "series.json").write_text(json.dumps(runs))
+        said = self.backend.call("series", "series.json", "--data", data, cwd=folder)
+        assert same(weights_of(out / "same"), weights_of(self.run(folder, data, "single")))
+        assert read_record(out / "lost").status == "diverged"
+        record = read_record(out / "other")
+        assert (record.status, record.case["variant"], record.seed) == ("finished", "merged", 5)
+        assert len(record.sources) == 64
+        assert {"checks.csv", "gradients.csv", "neighbours.csv", "kernels.safetensors"} <= set(record.files)
+        gradients = texts(out / "other" / "gradients.csv")
+        norms = {row["layer"]: float(row["norm"]) for row in gradients if row["step"] == "1"}
+        assert list(norms) == list(LAYERS)
+        assert min(norms.values()) > 0
+        # The first step's, which the oracle knows too.
+        experiment = open_experiment(find_case("tiny", variant="merged"), data, 5)
+        for layer, norm in oracle_norms(experiment).items():
+            assert norms[layer] == pytest.approx(norm, rel=1e-3)
+        assert "[3/3]" in said
+        # All have ended: nothing is trained again.
+        assert "[" not in self.backend.call("series", "series.json", "--data", data, cwd=folder)
 
     @pytest.mark.long
     def test_without_resume_nothing_of_the_run_before_is_left(self, folder: Path, data: Path) -> None:

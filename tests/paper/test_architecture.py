@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper import architecture
-from paper.architecture import Activation, Conv, Dropout, Network, Norm, Pool, SpatialNorm, network, variant
+from paper.architecture import (
+    VARIANTS,
+    Activation,
+    Conv,
+    Dropout,
+    Network,
+    Norm,
+    Pool,
+    SpatialNorm,
+    network,
+    variant,
+)
 from paper.recipe import PRESETS
 
 CAN_CROSS = ["conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
@@ -334,8 +345,8 @@ def test_columns_cannot_cross_elsewhere(name: str, unknown: str) -> None:
 
 
 def test_an_unknown_variant_or_size_is_answered_with_those_there_are() -> None:
-    names = "two_column, merged, half, no_crossing, cross_everywhere, owt, cross_at=LAYER,LAYER"
-    said = f"^there is no variant 'columns'; did you mean two_column\\? there are {names}$"
+    names = ", ".join((*VARIANTS, "cross_at=LAYER,LAYER"))
+    said = f"^there is no variant 'columns'; did you mean two_column or four_column\\? there are {names}$"
     with pytest.raises(ValueError, match=said):
         network("columns", PRESETS["paper"])
     with pytest.raises(ValueError, match=r"^there is no size 'large'; there are full, small, tiny$"):

@@ -45,7 +45,7 @@ TESTED = {
     "retrieval": "T",
     "vanishing": "T",
     "notes-merged": "T",
-    "notes-layers": "T shown",
+    "notes-layers": "shown",
     "val-test": "E R",
 }
 OTHERWISE = {

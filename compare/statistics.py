@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -34,17 +35,12 @@ class Effect:
         return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
 
 
-def effect_of(differences: Iterable[float], grain: float = 0.0) -> Effect:
-    """The effect that paired differences of two seeds or more show.
-
-    ``grain``: what is measured comes in whole multiples of it. Two such figures differ from what they were rounded from
-    by a variance of a sixth of its square, so that equal differences are no certainty.
-    """
+def effect_of(differences: Iterable[float]) -> Effect:
+    """The effect that paired differences of two seeds or more show."""
     values = np.array(list(differences))
     count, mean = len(values), float(values.mean())
     # Rounding is no spread.
-    spread = 0.0 if np.allclose(values, mean, rtol=1e-9, atol=0) else float(stats.sem(values))
-    error = max(spread, grain / np.sqrt(6 * count))
+    error = 0.0 if np.allclose(values, mean, rtol=1e-9, atol=0) else float(stats.sem(values))
     half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
     one_sided = float(stats.t.ppf(1 - LEVEL, count - 1)) * error
     # Where all are equal, their signs are all that they tell.
@@ -56,6 +52,11 @@ def effect_of(differences: Iterable[float], grain: float = 0.0) -> Effect:
 
 def detectable(error: float, count: int) -> float:
     """The true mean that a two-sided paired t test finds with power .8, given the standard error of ``count`` seeds."""
+    return error * _detectable_errors(count)
+
+
+@lru_cache
+def _detectable_errors(count: int) -> float:
     critical = stats.t.ppf(1 - LEVEL / 2, count - 1)
 
     def missing(noncentrality: float) -> float:
@@ -66,7 +67,7 @@ def detectable(error: float, count: int) -> float:
     above = 1.0
     while missing(above) < 0:
         above *= 1.25
-    return error * float(optimize.brentq(missing, 0.01, above))
+    return float(optimize.brentq(missing, 0.01, above))
 
 
 def holm(values: dict[str, float]) -> dict[str, float]:

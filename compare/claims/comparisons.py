@@ -123,7 +123,7 @@ def passes_to_mark(run: Packed) -> tuple[float, bool]:
     """Passes over the images until the training error was 25 %, between two checks in proportion; and whether it was.
 
     A run that never got there is censored: it was watched for all its passes, and counts as if it had got there at
-    their end, so that a difference to it is a lower bound.
+    their end: a lower bound of what it would have taken.
     """
     checks = run.table("checks")
     passes, errors = checks["epochs"].to_numpy(), checks["error"].to_numpy()
@@ -137,6 +137,16 @@ def passes_to_mark(run: Packed) -> tuple[float, bool]:
     else:
         start, before = passes[at - 1], errors[at - 1]
     return float(start + (passes[at] - start) * (before - MARK) / (before - errors[at])), True
+
+
+def log_ratio(left: Packed, right: Packed) -> float:
+    """Logarithm of how many times as many passes ``right`` took, both watched for as long as the shorter of the two.
+
+    Where one never got there, nothing is known of it beyond its end, and so nothing is told of the other beyond it.
+    """
+    (one, reached), (other, arrived) = passes_to_mark(left), passes_to_mark(right)
+    one, other = (one if arrived else min(one, other)), (other if reached else min(one, other))
+    return float(np.log(other / one))
 
 
 def _gradient_ratio(run: Packed, *, last: bool) -> float:

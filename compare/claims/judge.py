@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.claims import connectivity, plots, specialise
-from compare.claims.comparisons import COMPARISONS, MARGIN, PRIMARY, Comparison, measure, passes_to_mark
+from compare.claims.comparisons import COMPARISONS, MARGIN, PRIMARY, Comparison, log_ratio, measure, passes_to_mark
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
 from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, holm
@@ -52,6 +52,7 @@ def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure =
     differences = [b - a for a, b in zip(lefts, rights, strict=True)] if rights else lefts
     late = 0
     if comparison.quantity == "log_passes_to_25":
+        differences = [log_ratio(left[seed], right[seed]) for seed in seeds]
         late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
     means = sum(lefts) / len(seeds), sum(rights) / len(seeds) if rights else None
     both = lost + (more if comparison.right else 0)
@@ -87,12 +88,17 @@ def _deciding(claim: str) -> int:
 
 
 def holm_of(whole: Mapping[str, list[Shown]], parted: Parted) -> dict[str, float]:
-    """Holm's p-values of the primary claims; a claim's own is its largest, since every backend has to show it."""
-    values = {claim: max(one.effect.p for one in own) for claim, own in whole.items() if claim in PRIMARY}
+    """Holm's p-values of the primary claims; a claim's own is its largest, since every backend has to show it.
+
+    Those that are not tested yet count as if they showed nothing: a verdict does not weaken as others come in.
+    """
+    values = dict.fromkeys(PRIMARY, 1.0)
+    values |= {claim: max(one.effect.p for one in own) for claim, own in whole.items() if claim in PRIMARY}
     deciding = [row["p_fisher"] for row in parted if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma")]
     if len(deciding) == len(BACKENDS):
         values[SPECIALISE] = max(deciding)
-    return holm(values)
+    tested = {*whole, *([SPECIALISE] if len(deciding) == len(BACKENDS) else [])}
+    return {claim: p for claim, p in holm(values).items() if claim in tested}
 
 
 def _verdict(own: list[Shown], p_holm: float | None) -> str:

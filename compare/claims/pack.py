@@ -7,6 +7,7 @@ study.safetensors     of each run: ranks of the test images' labels as uint8, wi
 """
 
 import gzip
+import hashlib
 import io
 import json
 import zlib
@@ -20,6 +21,7 @@ import pandas as pd
 
 from compare.claims.arms import KERNELS_OF
 from protocol.backends import BACKENDS
+from protocol.base.errors import Misuse
 from protocol.base.files import replacing
 from protocol.base.sealed import Damaged, one_line, read_bytes
 from protocol.base.tensors import read_tensors, save_tensors
@@ -54,6 +56,8 @@ def packed(arm: str, folder: Path, shard: str) -> tuple[Packed, dict[str, np.nda
         Misuse: it is no finished run's, or was altered.
     """
     record = read_record(folder)
+    if record.status not in ("finished", "diverged"):
+        raise Misuse(f"{folder} is {record.status}, so its shard is not whole: start the shard again")
     tables = {
         name: check_file(folder, record, f"{name}.csv").read_text() for name in TABLES if f"{name}.csv" in record.files
     }
@@ -76,9 +80,10 @@ def write(folder: Path, shard: str, runs: Iterable[tuple[Packed, dict[str, np.nd
         content.append({"arm": run.arm, "record": run.record.model_dump(mode="json"), "tables": run.tables})
         tensors |= own
     folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / f"{shard}.safetensors", tensors)
+    # Last of all: that it is there says that the shard is kept.
     with replacing(folder / f"{shard}.json.gz") as draft:
         draft.write_bytes(gzip.compress(json.dumps(content, sort_keys=True).encode(), mtime=0))
-    save_tensors(folder / f"{shard}.safetensors", tensors)
 
 
 def read(folder: Path) -> list[Packed]:
@@ -100,9 +105,24 @@ def read(folder: Path) -> list[Packed]:
 def _runs(path: Path, shard: str) -> Iterable[Packed]:
     try:
         content: list[dict[str, Any]] = json.loads(gzip.decompress(read_bytes(path)))
-        return [Packed(one["arm"], Record.model_validate(one["record"]), dict(one["tables"]), shard) for one in content]
+        found = [
+            Packed(str(one["arm"]), Record.model_validate(one["record"]), dict(one["tables"]), shard) for one in content
+        ]
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{path} is no shard of runs ({one_line(error)})") from None
+    for run in found:
+        _check(run, path)
+    return found
+
+
+def _check(run: Packed, path: Path) -> None:
+    """See that a run's tables are there and as the run left them."""
+    if run.record.status == "finished" and set(run.tables) != set(TABLES):
+        raise Damaged(f"{path} lacks tables of the run {run.key}: take the shard from where it came, or run it again")
+    for name, text in run.tables.items():
+        kept = run.record.files.get(f"{name}.csv")
+        if kept is None or hashlib.sha256(str(text).encode()).hexdigest() != kept.sha256:
+            raise Damaged(f"{path} was altered: table {name} of the run {run.key} is not what the run wrote")
 
 
 def tensors(folder: Path, shard: str) -> dict[str, np.ndarray]:

@@ -238,6 +238,7 @@ def draw(folder: Path, data: Path) -> list[str]:
     Raises:
         Misuse: a backend's trained network is not there.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     made = []
     networks = {name: Trained.of(name, data) for name in BACKENDS}
     for backend, trained in networks.items():

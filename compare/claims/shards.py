@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from compare.claims import pack
 from compare.claims.arms import STUDIES, Arm, study_seeds
 from protocol.backends import BACKENDS, Backend
-from protocol.base.errors import Failed
+from protocol.base.errors import Failed, Misuse
 from protocol.base.files import locked, write_text
 from protocol.base.log import log
 from protocol.runs.entries import Entry
@@ -71,6 +71,8 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
         Failed: a process ended before its runs did.
         Misuse: another is at work here.
     """
+    if lacking := sorted({task.backend.name for task in tasks} - set(interpreters)):
+        raise Misuse(f"no interpreter is named for {' and '.join(lacking)}: nox -s claims names both")
     if (place.kept / f"{shard}.json.gz").is_file():
         log(f"shard {shard} is kept already, in {place.kept}")
         return
@@ -92,7 +94,7 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
         for task in tasks:
             # What layers see is looked for in the weights of one run a backend.
             if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
-                shutil.rmtree(task.folder)
+                shutil.rmtree(task.folder, ignore_errors=True)
     log(f"{len(tasks)} runs are kept in {place.kept / shard}.json.gz")
 
 

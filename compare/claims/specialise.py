@@ -19,6 +19,7 @@ from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
 from compare.statistics import LEVEL, POWER
 from protocol.backends import BACKENDS
+from protocol.base.sealed import Damaged
 
 DEALS = 10_000
 SIMULATED = 400  # runs of each size of effect, to see what would have been found
@@ -97,8 +98,11 @@ def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
         for backend in BACKENDS:
             runs, _ = evidence.arm(backend, arm)
             for seed, run in sorted(runs.items()):
-                shard = kept.setdefault(run.shard, pack.tensors(folder, run.shard))
-                kernels = shard[f"{run.key}/kernels"][-1]
+                if run.shard not in kept:
+                    kept[run.shard] = pack.tensors(folder, run.shard)
+                if f"{run.key}/kernels" not in kept[run.shard]:
+                    raise Damaged(f"{folder / run.shard}.safetensors holds no kernels of the run {run.key}")
+                kernels = kept[run.shard][f"{run.key}/kernels"][-1]
                 for measure, values in measures(kernels).items():
                     own = parted(values, columns_of(run), seed)
                     found.append(

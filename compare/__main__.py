@@ -37,6 +37,7 @@ from protocol.base.files import check_replaceable, write_text
 from protocol.base.log import log
 from protocol.base.tables import write_table
 from protocol.command import run
+from protocol.datasets.store import read_manifest
 from protocol.lint.record import read_lint
 from protocol.runs.request import RUNS
 
@@ -153,6 +154,8 @@ def claims(
             shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
         return
     place = shards.Place(store)
+    if store:
+        read_manifest(STORES / store)
     tasks = plan.read(place=place)
     if shard and shard not in tasks:
         raise Misuse(unknown("shard", shard, tasks))

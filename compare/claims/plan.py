@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.claims.arms import ARMS, BASELINE, Arm, queue_of, seeds_of
+from compare.claims.arms import ARMS, BASELINE, STUDIES, Arm, queue_of, seeds_of
 from compare.claims.comparisons import COMPARISONS, PRIMARY, measure
 from compare.claims.pack import Packed
 from compare.claims.shards import OWN, Place, Task
@@ -109,6 +109,9 @@ def power_rows(studied: list[Packed]) -> list[dict[str, Any]]:
 def write(studied: list[Packed], folder: Path = PLAN) -> list[str]:
     """Write the plan to ``folder`` and say what it comes to."""
     runs, shown = rows(studied), power_rows(studied)
+    begun = sorted(path.name for path in folder.glob("*.json.gz") if path.name.partition(".")[0] not in STUDIES)
+    if begun:
+        raise Misuse(f"{folder} has runs of the plan, {begun[0]} the first: a plan is not made anew once it has begun")
     write_table(folder / "plan.csv", COLUMNS, runs)
     write_table(folder / "plan_power.csv", POWER_COLUMNS, shown)
     lanes = {name: sum(row["seconds_modelled"] for row in runs if row["backend"] == name) for name in BACKENDS}

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from protocol.backends import BACKENDS, Backend
 from protocol.base.errors import Failed, Misuse
 from protocol.base.files import locked, write_text
 from protocol.base.log import log
+from protocol.base.provenance import sources_of
 from protocol.runs.entries import Entry
+from protocol.runs.record import read_record
 
 ROOT = Path("results/claims")
 
@@ -76,6 +79,7 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
     if (place.kept / f"{shard}.json.gz").is_file():
         log(f"shard {shard} is kept already, in {place.kept}")
         return
+    _check_sources(shard, tasks, place)
     place.runs.mkdir(parents=True, exist_ok=True)
     with locked(place.runs / ".lock", f"another process works on the claims in {place.runs}: wait for it to end"):
         lists = {backend: [task for task in tasks if task.backend is backend] for backend in _backends(tasks)}
@@ -87,7 +91,15 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
             with path.with_suffix(".log").open("w") as output:
                 one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
                 running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
-        failed = [backend.name for backend, process in running if _wait(process)]
+        try:
+            failed = [backend.name for backend, process in running if process.wait()]
+        except BaseException:
+            # Ctrl-C has reached them as well; who stops this process alone has not. Each puts its record in order.
+            for _, process in running:
+                process.terminate()
+            for _, process in running:
+                process.wait()
+            raise
         if failed:
             raise Failed(f"{' and '.join(failed)} ended early: its words are in {place.runs}/{shard}-{failed[0]}.log")
         pack.write(place.kept, shard, (pack.packed(task.arm.name, task.folder, shard) for task in tasks))
@@ -98,17 +110,28 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
     log(f"{len(tasks)} runs are kept in {place.kept / shard}.json.gz")
 
 
+def _check_sources(shard: str, tasks: Sequence[Task], place: Place) -> None:
+    """See that what is trained now would be a replication of what is kept, or of what a stopped start has left.
+
+    Raises:
+        Misuse: it would come from other sources.
+    """
+    wanted = {backend.name: sources_of(backend.module) for backend in _backends(tasks)}
+    in_plan = [run for run in pack.read(place.kept) if run.shard not in STUDIES and shard not in STUDIES]
+    found = [(run.record, f"shard {run.shard}") for run in in_plan]
+    for task in tasks:
+        with suppress(Misuse):
+            found.append((read_record(task.folder), str(task.folder)))
+    for record, where in found:
+        if record.backend in wanted and record.sources != wanted[record.backend]:
+            raise Misuse(
+                f"{where} comes from other sources of the {record.backend} backend than there are now, so they would "
+                "be no replications: go back to those sources, or delete it and train it anew"
+            )
+
+
 def _backends(tasks: Iterable[Task]) -> list[Backend]:
     return list({task.backend.name: task.backend for task in tasks}.values())
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # The terminal has told the process, too: let it put its record in order.
-        process.wait(timeout=60)
-        raise
 
 
 def kept(shard: str, folder: Path = OWN.kept) -> list[pack.Packed]:

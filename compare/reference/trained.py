@@ -39,7 +39,7 @@ def section(reference: Path) -> list[str]:
     where = f", on {' and '.join(machines)}" if machines else ""
     found = [
         "## The claims that train",
-        f"{len(done)} of the {len(planned)} runs that were planned before the first are in{where} "
+        f"Of the {len(planned)} runs planned before the first one started, {len(done)} have finished{where} "
         f"([plan]({folder.as_posix()}/plan.csv), [rules](claims.md)). What both backends have shown so far: the unit "
         "is the seed, and an effect is positive where the claim is right:",
     ]

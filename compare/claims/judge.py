@@ -208,7 +208,10 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
         Damaged: a shard's tensors are not as they were written.
     """
     shown, by_seed = show_all(evidence), specialise.seed_rows(evidence, kept)
-    parted = specialise.rows(by_seed)
+    parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kept)
+    for row in parted:
+        if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma"):
+            row["could_show"] = power[row["backend"]]
     verdicts = verdict_rows(shown, parted)
     tables = {
         "effects": (EFFECT_COLUMNS, effect_rows(shown)),

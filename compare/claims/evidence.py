@@ -40,6 +40,11 @@ class Evidence:
         made.runs = runs
         return made
 
+    def is_whole(self, backend: str, *names: str) -> bool:
+        """Whether all planned runs of these arms have ended: who looks before then lets chance in."""
+        seeds = {arm.name: arm.seeds for arm in ARMS}
+        return all(len(self.runs.get((backend, name), {})) >= seeds[name] for name in names)
+
     def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], int]:
         """The runs of an arm that came to their end, by seed, and how many diverged."""
         own = self.runs.get((backend, name), {})

@@ -207,7 +207,12 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     Raises:
         Damaged: a shard's tensors are not as they were written.
     """
-    shown, by_seed = show_all(evidence), specialise.seed_rows(evidence, kept)
+    shown = [
+        one
+        for one in show_all(evidence)
+        if evidence.is_whole(one.backend, one.comparison.left, one.comparison.right or one.comparison.left)
+    ]
+    by_seed = specialise.seed_rows(evidence, kept)
     parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kept)
     for row in parted:
         if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma"):

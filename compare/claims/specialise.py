@@ -97,7 +97,7 @@ def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
     for arm in (SPLIT, *CONTROLS):
         for backend in BACKENDS:
             runs, _ = evidence.arm(backend, arm)
-            for seed, run in sorted(runs.items()):
+            for seed, run in sorted(runs.items()) if evidence.is_whole(backend, arm) else ():
                 if run.shard not in kept:
                     kept[run.shard] = pack.tensors(folder, run.shard)
                 if f"{run.key}/kernels" not in kept[run.shard]:

@@ -163,7 +163,7 @@ def draw(folder: Path, tables: dict[str, list[dict[str, Any]]], kernels: dict[st
         made["forest"] = forest(pd.DataFrame(tables["effects"]))
     if tables["specialise_seeds"]:
         made["specialise"] = specialise(pd.DataFrame(tables["specialise_seeds"]))
-    if tables["connectivity"]:
+    if len({row["arm"] for row in tables["connectivity"]}) > 1:
         made["connectivity"] = connectivity(pd.DataFrame(tables["connectivity"]))
     if kernels:
         made["growth"] = growth(kernels, 2)

@@ -1,6 +1,10 @@
 """How figures look, whoever draws them."""
 
+from typing import Any
+
 import matplotlib as mpl
+import numpy as np
+import seaborn as sns
 
 from protocol.backends import BACKENDS
 
@@ -9,3 +13,12 @@ mpl.use("Agg")
 PALETTE = {backend.name: backend.colour for backend in BACKENDS.values()} | {"paper": "#555555"}
 LIMIT = "#c8553d"  # what may not be crossed
 DPI = 144
+
+
+def strip(table: Any, **options: Any) -> None:
+    """A dot for each row, as ``seaborn.stripplot`` draws them, but the same from call to call.
+
+    Dots are moved aside by numpy's global draws, which no argument of seaborn's seeds.
+    """
+    np.random.seed(0)
+    sns.stripplot(table, palette=PALETTE, dodge=True, **options)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.ladder import RUNGS
 from compare.load import Runs
-from compare.style import DPI, LIMIT, PALETTE
+from compare.style import DPI, LIMIT, PALETTE, strip
 from paper.days import PAPER_DAYS
 from paper.recipe import PRESETS
 
@@ -52,9 +52,7 @@ def parity(tables: dict[str, pd.DataFrame], runs: Runs) -> Figure:
     table["backend"] = table["left"].str.split().str[0]
     order = [rung for rung in RUNGS if (table["rung"] == rung).any()]
     figure, axes = plt.subplots(figsize=(8, 0.55 * len(order) + 1.2), layout="constrained")
-    sns.stripplot(
-        table, x="share", y="rung", hue="backend", order=order, palette=PALETTE, dodge=True, size=3, alpha=0.6, ax=axes
-    )
+    strip(table, x="share", y="rung", hue="backend", order=order, size=3, alpha=0.6, ax=axes)
     axes.axvline(1, color="0.3", linewidth=1)
     axes.set(xscale="log", xlabel="difference / tolerance (1 would fail; floor 0.0001)", ylabel="")
     sns.move_legend(axes, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title="")

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from compare.style import DPI, PALETTE
+from compare.style import DPI, PALETTE, strip
 from protocol.backends import BACKENDS
 
 # What the axis of each quantity says, and what one of it is multiplied by.
@@ -71,9 +71,7 @@ def specialise(seeds: pd.DataFrame) -> Figure:
     own = seeds[seeds["measure"] == "chroma"]
     arms = list(dict.fromkeys(own["arm"]))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", width_ratios=(3, 2))
-    sns.stripplot(
-        own, x="gap", y="arm", hue="backend", order=arms, palette=PALETTE, dodge=True, size=5, alpha=0.8, ax=left
-    )
+    strip(own, x="gap", y="arm", hue="backend", order=arms, size=5, alpha=0.8, ax=left)
     for place, arm in enumerate(arms):
         chance = own.loc[own["arm"] == arm, "gap_by_chance"].mean()
         left.plot([chance] * 2, [place - 0.4, place + 0.4], color="0.3", linewidth=1.5)

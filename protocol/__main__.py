@@ -1,21 +1,28 @@
 """The experiment's own command line: ``python -m protocol photos`` prepares data, ``oracle`` is the reference."""
 
 import json
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paper.names import unknown
 from protocol.base.allocation import keep_freed_memory
 from protocol.base.errors import Misuse
 from protocol.base.log import log
 from protocol.command import add_verb, application, run
-from protocol.datasets.store import open_store
+from protocol.datasets.store import Manifest, open_store
 from protocol.experiment.augmentation import implementation
 from protocol.experiment.cases import find_case
 from protocol.experiment.experiment import images_per_second, open_experiment
 from protocol.runs.oracle import envelope, oracle
 from protocol.runs.request import STORES, make_envelope, make_oracle
+
+if TYPE_CHECKING:
+    from protocol.datasets.preparation import Material
 
 app = application("oracle")
 add_verb(app, "oracle", "Carry out a parity case in float64, with the tolerances around it.", make_oracle, oracle)
@@ -49,17 +56,75 @@ def feed(
     print(json.dumps({"images_per_second": speed, "augmented_by": implementation()}))
 
 
+Data = Annotated[Path, typer.Option(help="The folder of prepared data sets.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that decode; as many as cores by default.")]
+LeftOut = Annotated[
+    float, typer.Option("--left-out", min=0, max=1, help="The share of files that may be unreadable and left out.")
+]
+
+
 @app.command()
 def imagenet(
-    train: Annotated[Path, typer.Option(help="Folder of training JPEGs, one folder a class.")],
-    validation: Annotated[Path, typer.Option(help="The same of validation JPEGs.")],
-    data: Annotated[Path, typer.Option(help="The folder to prepare it in.")] = STORES,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where the official archives lie, or their folders.", show_default=False)
+    ] = None,
+    year: Annotated[int, typer.Option(help="2012 or 2010.")] = 2012,
+    train: Annotated[Path | None, typer.Option(help="The training images, if they lie elsewhere.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="The validation or test images, if elsewhere.")] = None,
+    workers: Workers = None,
+    left_out: LeftOut = 0.01,
+    data: Data = STORES,
 ) -> None:
-    """Prepare ImageNet from folders of JPEGs, at 256 x 256."""
-    from protocol.datasets.imagenet import prepare
+    """Prepare ImageNet at 256 x 256 from what its site gives; stopped or killed, the same command goes on."""
+    from protocol.datasets.imagenet import YEARS, material_of
 
-    manifest = prepare(data / "imagenet", train, validation)
-    log(f"{data / 'imagenet'}: {manifest.counts['train']} training and {manifest.counts['test']} validation images")
+    if year not in YEARS:
+        raise Misuse(unknown("year", str(year), [str(own) for own in YEARS]))
+    if folder is None and (train is None or validation is None):
+        raise Misuse("name the folder of the archives, or both --train and --validation")
+    chosen = YEARS[year]
+    place = folder or (train.parent if train else Path())
+    _prepare(data / chosen.name, partial(material_of, place, chosen, train, validation), workers, left_out)
+
+
+@app.command()
+def folder(
+    source: Annotated[Path, typer.Argument(help="A folder of class folders; or one with train and val.")],
+    name: Annotated[str, typer.Option(help="What the store is to be called.")],
+    test_share: Annotated[float, typer.Option(help="Of each class, where there is no folder of test images.")] = 0.2,
+    workers: Workers = None,
+    left_out: LeftOut = 0.01,
+    data: Data = STORES,
+) -> None:
+    """Prepare your own pictures, one folder a class, at 256 x 256; Tiny ImageNet's layout is known."""
+    from protocol.datasets.folders import material_of
+
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise Misuse(f"--name must be letters, digits, dots and dashes, but is {name[:80]!r}")
+    _prepare(data / name, partial(material_of, source, name, test_share), workers, left_out)
+
+
+@app.command()
+def cifar10(
+    source: Annotated[Path, typer.Argument(help="The binary or the python archive, or its folder.")],
+    data: Data = STORES,
+) -> None:
+    """Prepare CIFAR-10 at its own 32 x 32."""
+    from protocol.datasets.cifar import prepare
+
+    _say(data / "cifar10", prepare(data / "cifar10", source))
+
+
+def _prepare(folder: Path, material: Callable[[], "Material"], workers: int | None, left_out: float) -> None:
+    from protocol.datasets.preparation import prepare
+
+    log("looking through the files ...")
+    _say(folder, prepare(folder, material(), workers, left_out))
+
+
+def _say(folder: Path, manifest: Manifest) -> None:
+    counts = manifest.counts
+    log(f"{folder}: {counts['train']:,} training and {counts['test']:,} test images, {len(manifest.classes):,} classes")
 
 
 if __name__ == "__main__":

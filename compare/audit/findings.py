@@ -67,7 +67,7 @@ class Evidence:
 Rule = Callable[[Evidence, Claim], Finding]
 RULES: dict[str, Rule] = {}
 AT_FULL_SCALE = (
-    "nox -s prepare -- imagenet --train FOLDER --validation FOLDER, then "
+    "nox -s prepare -- imagenet FOLDER, then "
     f"nox -s {DEEPSPEED.name} -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
 )
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,10 +168,13 @@ def _refuse_foreign(path: Path, foreign: list[str]) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
+def new_folder(
+    path: Path, holds: Collection[str], mark: str, goes_on: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
     """Yield a draft of the folder ``path``, whose place it takes when the block ends well; it vanishes otherwise.
 
-    ``holds``: the names of all that such a folder of ours may hold; ``mark``: what each has.
+    ``holds``: the names of all that such a folder of ours may hold; ``mark``: what each has. With ``goes_on`` the draft
+    stays when the block ends badly, and is yielded again later if ``goes_on`` says of it that it can be finished.
 
     Raises:
         Misuse: something else stands at ``path`` (nothing was done), or another process is writing it.
@@ -184,8 +187,10 @@ def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
             for left in (draft, before):
                 if left.is_dir():
                     _refuse_foreign(left, sorted({entry.name for entry in left.iterdir()} - {*holds}))
-            _recover(path, draft, before)
-            draft.mkdir()
+            if not (goes_on and draft.is_dir() and goes_on(draft)):
+                _clear(draft)
+            _restore(path, before)
+            draft.mkdir(exist_ok=True)
             try:
                 yield draft
                 for folder, _, names in os.walk(draft, topdown=False):
@@ -196,7 +201,9 @@ def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
                     os.rename(path, before)
                 os.rename(draft, path)
             except BaseException:
-                _recover(path, draft, before)
+                if not goes_on:
+                    _clear(draft)
+                _restore(path, before)
                 raise
             sync(path.parent)
             shutil.rmtree(before, ignore_errors=True)
@@ -204,9 +211,12 @@ def new_folder(path: Path, holds: Collection[str], mark: str) -> Iterator[Path]:
             lock.unlink(missing_ok=True)
 
 
-def _recover(path: Path, draft: Path, before: Path) -> None:
-    """Clear away what a process that was ended half-way has left: the old folder stands again, or the new one."""
+def _clear(draft: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
+
+
+def _restore(path: Path, before: Path) -> None:
+    """See that a folder stands after a process was ended half-way: the old one again, or the new one."""
     if before.exists():
         if path.exists():
             shutil.rmtree(before)

@@ -1,168 +1,226 @@
-"""ImageNet from folders of JPEGs: the shorter side scaled to 256, the centre 256 x 256 kept (section 2).
+"""ImageNet as its official site gives it, ILSVRC 2012 or 2010, or unpacked in class folders.
 
-train/n01440764/*.JPEG      validation/n01440764/*.JPEG     one folder a class, the same classes in both
+    ILSVRC2012_img_train.tar                a tar of n01440764.tar and so on, one a class
+    ILSVRC2012_img_val.tar                  ILSVRC2012_val_00000001.JPEG and so on
+    ILSVRC2012_devkit_t12.tar.gz            which number is which class, and each validation image's number
+
+    ILSVRC2010_images_train.tar, ..._val.tar, ..._test.tar, ILSVRC2010_devkit-1.0.tar.gz,
+    ILSVRC2010_test_ground_truth.txt, patch_images.tar (which take the place of some that are damaged)
+
+What has been unpacked may stand in its archive's place. Labels are places in the
+sorted list of class names (n01440764 ...), as in other people's networks.
 """
 
-import os
-import shutil
-import stat
-import warnings
+import io
+import re
+import tarfile
 from collections.abc import Iterator
-from math import ceil
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from scipy.io import loadmat
 
-from protocol.base.errors import Misuse
-from protocol.base.files import check_replaceable, new_folder
-from protocol.base.log import log
+from protocol.base.errors import Failed, Misuse
 from protocol.base.sealed import one_line
-from protocol.datasets.store import HOLDS, Manifest, seal
+from protocol.datasets.folders import by_folder, classes_of, test_samples
+from protocol.datasets.preparation import Material, Sample, pool
+from protocol.datasets.tree import Leaf, leaves
 
-EDGE = 256
-SUFFIXES = {".jpeg", ".jpg"}
-FORMATS = ("JPEG", "PNG")  # what files of that name hold in ImageNet; no other decoder is ever started
-LARGEST = 80_000_000  # pixels of a file, fewer than Pillow warns of: ImageNet's largest has under half of that
-LOG_EVERY = 10_000  # images
-BYTES = EDGE * EDGE * 3  # of a stored image
-SHOWN = 3  # names in a sentence
+NUMBER = re.compile(r"_(\d+)\.[^.]+$")  # of a validation or test image
+LARGEST_TEXT = 2**26  # bytes of a file in the development kit
+PATCHES = "patch_images.tar"
 
 
-def centre(image: Image.Image) -> np.ndarray:
-    """Scale the shorter side to 256 and cut out the centre: (256, 256, 3) uint8.
+@dataclass(frozen=True)
+class Year:
+    """What a year's files are called, archives first. ``answers``: of a test part, where its numbers stand."""
 
-    Only the part that is cut out is scaled, however long the other side is.
-    """
-    width, height = image.size
-    scale = EDGE / min(width, height)
-    size = (max(EDGE, round(width * scale)), max(EDGE, round(height * scale)))
-    left, top = (size[0] - EDGE) // 2, (size[1] - EDGE) // 2
-    # The same square in the image's own pixels.
-    across, down = width / size[0], height / size[1]
-    box = (left * across, top * down, (left + EDGE) * across, (top + EDGE) * down)
-    # Decoding takes memory for all of the image, conversion for no more than the square and the filter's reach.
-    beside, above = (4 * ceil(max(1, step)) for step in (across, down))
-    near = (
-        max(0, int(box[0]) - beside),
-        max(0, int(box[1]) - above),
-        min(width, ceil(box[2]) + beside),
-        min(height, ceil(box[3]) + above),
+    name: str
+    number: int
+    kit: tuple[str, ...]
+    train: tuple[str, ...]
+    tests: tuple[tuple[tuple[str, ...], str], ...]
+
+
+YEARS = {
+    year.number: year
+    for year in (
+        Year(
+            "imagenet",
+            2012,
+            ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12", "devkit"),
+            ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_train", "train"),
+            (
+                (
+                    ("ILSVRC2012_img_val.tar", "ILSVRC2012_img_val", "val", "validation"),
+                    "ILSVRC2012_validation_ground_truth.txt",
+                ),
+            ),
+        ),
+        Year(
+            "imagenet-2010",
+            2010,
+            ("ILSVRC2010_devkit-1.0.tar.gz", "devkit-1.0.tar.gz", "devkit-1.0", "devkit"),
+            ("ILSVRC2010_images_train.tar", "ILSVRC2010_images_train", "train"),
+            (
+                (("ILSVRC2010_images_test.tar", "ILSVRC2010_images_test", "test"), "ILSVRC2010_test_ground_truth.txt"),
+                (
+                    ("ILSVRC2010_images_val.tar", "ILSVRC2010_images_val", "val", "validation"),
+                    "ILSVRC2010_validation_ground_truth.txt",
+                ),
+            ),
+        ),
     )
-    part = rgb(image.crop(near))
-    inside = (box[0] - near[0], box[1] - near[1], box[2] - near[0], box[3] - near[1])
-    return np.asarray(part.resize((EDGE, EDGE), Image.Resampling.BICUBIC, box=inside))
+}
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Three channels of 8 bits; Pillow cuts 16 bits off at 255, which turns nearly all of a picture white."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image, np.float64) / 257
-        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+def material_of(folder: Path, year: Year, train: Path | None = None, test: Path | None = None) -> Material:
+    """What the year's store is made of: the training images, and the first of its test parts that is there.
 
-
-def read(path: Path) -> np.ndarray:
-    """The image in a file as it is stored, (256, 256, 3) uint8.
+    ``train`` and ``test`` say where these are if not in ``folder``.
 
     Raises:
-        Misuse: it is no regular file, no JPEG or PNG, too large, or cannot be decoded.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise Misuse(f"{path} is not a regular file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > LARGEST:
-                    raise Misuse(f"{path} has {image.width} x {image.height} pixels, more than {LARGEST:,}")
-                return centre(image)
-    # Pillow's decoders raise what they meet: SyntaxError of a broken PNG, a bomb's own error, and others.
-    except (OSError, SyntaxError, ValueError, ArithmeticError, MemoryError, Image.DecompressionBombError) as error:
-        raise Misuse(f"{path} cannot be read as an image ({one_line(error)})") from None
-    except Image.DecompressionBombWarning as error:
-        raise Misuse(f"{path} cannot be read as an image ({one_line(error)})") from None
-
-
-def visible(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder but hidden entries, such as .git and the ._x.JPEG that some systems put beside each file."""
-    return (entry for entry in sorted(os.scandir(folder), key=lambda entry: entry.name) if entry.name[0] != ".")
-
-
-def classes_of(folder: Path) -> list[str]:
-    """The classes: the names of the folders in ``folder``, sorted.
-
-    Raises:
-        Misuse: there is no such folder, or none in it.
+        Misuse: something is missing, damaged, or does not fit the rest.
     """
     if not folder.is_dir():
         raise Misuse(f"there is no folder {folder}")
-    found = [entry.name for entry in visible(folder) if entry.is_dir()]
-    if not found:
-        raise Misuse(f"{folder} holds no folders: one for each class is needed")
-    return found
-
-
-def samples_of(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
-    for label, name in enumerate(classes):
-        for entry in visible(folder / name):
-            if Path(entry.name).suffix.lower() in SUFFIXES:
-                yield Path(entry.path), label
-
-
-def same_classes(train: Path, validation: Path) -> list[str]:
-    """The classes of both folders.
-
-    Raises:
-        Misuse: one has a class that the other has not.
-    """
-    classes, others = classes_of(train), classes_of(validation)
-    for here, there, extra in (
-        (train, validation, sorted(set(classes) - set(others))),
-        (validation, train, sorted(set(others) - set(classes))),
-    ):
-        if extra:
-            named = ", ".join(extra[:SHOWN]) + (f" and {len(extra) - SHOWN} more" if len(extra) > SHOWN else "")
-            raise Misuse(f"{here} and {there} do not hold the same classes: only the first has {named}")
-    return classes
-
-
-def prepare(folder: Path, train: Path, validation: Path) -> Manifest:
-    """Write the store to ``folder``.
-
-    Raises:
-        Misuse: something else stands at ``folder``, the folders do not hold the same classes, there is not enough room
-            on the disk, or an image cannot be read.
-    """
-    check_replaceable(folder, HOLDS, "store.json")
-    for source in (train, validation):
-        if source.resolve().is_relative_to(folder.resolve()):
-            raise Misuse(f"{source} lies within {folder}, which is to be written: name another --data")
-    classes = same_classes(train, validation)
+    train = train or _first(folder, year.train)
+    if train is None:
+        raise Misuse(f"{folder} holds no training images: {' or '.join(year.train)} is needed")
+    tests = [(found, truth) for names, truth in year.tests if (found := test or _first(folder, names))]
+    if not tests:
+        wanted = " or ".join(name for names, _ in year.tests for name in names)
+        raise Misuse(f"{folder} holds no test images: {wanted} is needed")
+    where, truth = tests[0]
+    source = f"ILSVRC {year.number}, {train.name} and {where.name}"
+    kit = _first(folder, year.kit)
+    if kit is None:
+        # Only the kit can name the class of an image that lies in no class's folder.
+        if not (train.is_dir() and where.is_dir()):
+            raise Misuse(f"{folder} holds no development kit: {' or '.join(year.kit)} is needed to name the classes")
+        classes = classes_of(train)
+        parts = {"train": list(by_folder(leaves(train), classes)), "test": test_samples(where, classes)}
+        return Material(year.name, classes, parts, source)
+    development = Kit.read(kit, year)
+    classes = sorted(development.names.values())
+    patches = {leaf.parts[-1]: leaf for leaf in leaves(folder / PATCHES)} if (folder / PATCHES).is_file() else {}
     parts = {
-        "train": (train, list(samples_of(train, classes))),
-        "test": (validation, list(samples_of(validation, classes))),
+        "train": list(_patched(by_folder(_below_class(leaves(train), set(classes)), classes), patches)),
+        "test": list(_patched(_tested(where, development, truth, folder), patches)),
     }
-    for source, samples in parts.values():
-        if not samples:
-            raise Misuse(f"{source} holds no JPEGs")
-    needed = BYTES * sum(len(samples) for _, samples in parts.values())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder.parent).free) < needed:
-        raise Misuse(f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB left")
-    with new_folder(folder, HOLDS, "store.json") as draft:
-        for part, (source, samples) in parts.items():
-            path = draft / f"{part}_images.npy"
-            images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(samples), EDGE, EDGE, 3))
-            # Taken now: a full disk would otherwise end the process, by a signal, where it writes to its memory.
-            with path.open("rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            for place, (sample, _) in enumerate(samples):
-                images[place] = read(sample)
-                if (place + 1) % LOG_EVERY == 0:
-                    log(f"{source}: {place + 1} of {len(samples)} images")
-            images.flush()
-            np.save(draft / f"{part}_labels.npy", np.array([label for _, label in samples]))
-            # Each image is a source of its own.
-            np.save(draft / f"{part}_tiles.npy", np.arange(len(samples)))
-        return seal(draft, "imagenet", classes, source="JPEGs in class folders", colour_statistics={})
+    return Material(year.name, classes, parts, source)
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _below_class(found: Iterator[Leaf], classes: set[str]) -> Iterator[Leaf]:
+    """Leave out the folders above the class, such as train/ in an archive of 2010."""
+    for leaf in found:
+        depth = next((depth for depth, part in enumerate(leaf.parts[:-1]) if part in classes), 0)
+        yield leaf._replace(parts=leaf.parts[depth:])
+
+
+def _patched(samples: Iterator[Sample], patches: dict[str, Leaf]) -> Iterator[Sample]:
+    for leaf, label in samples:
+        yield Sample(patches.get(leaf.parts[-1], leaf), label)
+
+
+def _tested(where: Path, kit: "Kit", truth: str, folder: Path) -> Iterator[Sample]:
+    """The test images: those in class folders by that, the others by their number.
+
+    Raises:
+        Misuse: an image has no number, or one that the ground truth does not reach.
+    """
+    labels = {name: label for label, name in enumerate(sorted(kit.names.values()))}
+    answers = None
+    for leaf in _below_class(leaves(where), set(labels)):
+        if leaf.why or leaf.parts[0] in labels:
+            yield Sample(leaf, labels.get(leaf.parts[0], 0))
+            continue
+        if answers is None:
+            answers = kit.ground_truth(truth, folder)
+        number = NUMBER.search(leaf.parts[-1])
+        if number is None or not 1 <= int(number[1]) <= len(answers):
+            raise Misuse(f"{where} holds {leaf.parts[-1]}, but {truth} has {len(answers):,} lines, one for each number")
+        yield Sample(leaf, labels[kit.names[int(answers[int(number[1]) - 1])]])
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The development kit. ``names``: by number, the class's name, of the classes that images are sorted into."""
+
+    path: Path
+    names: dict[int, str]
+
+    @classmethod
+    def read(cls, path: Path, year: Year) -> "Kit":
+        """Read ``meta.mat``.
+
+        Raises:
+            Misuse: it is not there, or not what a kit of that year has.
+        """
+        data = _file_of(path, "meta.mat")
+        if data is None:
+            raise Misuse(f"{path} holds no meta.mat: it is not the development kit of {year.number}")
+        names, why = _names_apart(data, f"ILSVRC{year.number}_ID")
+        if why:
+            raise Misuse(f"{path}: meta.mat is not the list of classes of {year.number} ({why})")
+        return cls(path, names)
+
+    def ground_truth(self, name: str, folder: Path) -> np.ndarray:
+        """The class's number of each image, from the kit or from beside it.
+
+        Raises:
+            Misuse: there is none, or it holds what is no class.
+        """
+        beside = folder / name
+        data = beside.read_bytes() if beside.is_file() else _file_of(self.path, name)
+        if data is None:
+            raise Misuse(f"neither {folder} nor {self.path} holds {name}, which gives the classes of its images")
+        words = data.split()
+        wrong = next((word for word in words if not word.isdigit() or int(word) not in self.names), None)
+        if wrong is not None:
+            raise Misuse(f"{name} holds {one_line(wrong.decode(errors='replace'))!r}, which is no class of the kit")
+        return np.array([int(word) for word in words])
+
+
+@lru_cache(maxsize=1)
+def _names_apart(data: bytes, number: str) -> tuple[dict[int, str], str]:
+    """:func:`_names` in a process of its own: a damaged file can end the process in which scipy reads it."""
+    try:
+        with pool(1) as executor:
+            return executor.submit(_names, data, number).result()
+    except Failed:
+        return {}, "it is damaged"
+
+
+def _names(data: bytes, number: str) -> tuple[dict[int, str], str]:
+    """The classes that ``meta.mat`` names, by number, or why it does not."""
+    try:
+        rows = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True)["synsets"])
+        # Only classes without children have images of their own.
+        names = {int(row[number]): str(row["WNID"]) for row in rows if int(row["num_children"]) == 0}
+    # A foreign file can fail in any of scipy's readers.
+    except Exception as error:
+        return {}, one_line(error)
+    return (names, "") if names and len(set(names.values())) == len(names) else ({}, "it names a class twice, or none")
+
+
+def _file_of(path: Path, name: str) -> bytes | None:
+    """A file somewhere in the kit, whether it is unpacked or not."""
+    if path.is_dir():
+        found = sorted(path.rglob(name))
+        return found[0].read_bytes() if found else None
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isreg() and Path(member.name).name == name and member.size <= LARGEST_TEXT:
+                    file = archive.extractfile(member)
+                    return file.read() if file else None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise Misuse(f"{path} is not a whole archive ({one_line(error)}): download it again") from None
+    return None

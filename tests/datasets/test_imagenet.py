@@ -1,170 +1,171 @@
-"""ImageNet's loader, on a few real JPEGs in its folder layout."""
+"""What ImageNet's files say of its images' classes, and what is said where they do not."""
 
-import io
-import os
-import resource
 import shutil
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from protocol.base.errors import Misuse
-from protocol.datasets.imagenet import EDGE, centre, prepare, read
-from protocol.datasets.store import open_store
+from protocol.datasets.imagenet import YEARS, material_of
+from tests.support.archives import CLASSES, jpeg, kit, number_of, tar_of, write_imagenet
 from tests.support.refusals import refused
 
-CLASSES = ("n01440764", "n01443537")
+Change = Callable[[Path], object]
+TESTS = 30
 
 
-def jpeg(path: Path, width: int, height: int, colour: tuple[int, int, int], mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height), colour).convert(mode).save(path, quality=95)
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("2012")
+    write_imagenet(folder, 2012, 2, TESTS, troubles=False)
+    return folder
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    train, validation = tmp_path / "train", tmp_path / "validation"
-    for label, name in enumerate(CLASSES):
-        for number, size in enumerate(((500, 375), (256, 300), (90, 120))):
-            jpeg(train / name / f"{name}_{number}.JPEG", *size, (200 * label, 100, 50))
-        jpeg(validation / name / "val.JPEG", 300, 260, (200 * label, 100, 50))
-    # Some of ImageNet's JPEGs are grey, some CMYK.
-    jpeg(train / CLASSES[0] / "grey.JPEG", 400, 300, (90, 90, 90), "L")
-    jpeg(train / CLASSES[0] / "cmyk.JPEG", 400, 300, (90, 90, 90), "CMYK")
-    (train / CLASSES[0] / "notes.txt").write_text("not an image")
-    return train, validation
+def folder(official: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(official, tmp_path / "2012"))
 
 
-def test_jpegs_become_a_store(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    prepare(tmp_path / "imagenet", *folders)
-    store = open_store(tmp_path / "imagenet")
-    assert store.manifest.classes == list(CLASSES)
-    assert store.train.images.shape == (8, EDGE, EDGE, 3)
-    assert store.train.labels.tolist() == [0] * 5 + [1] * 3
-    assert store.test.labels.tolist() == [0, 1]
-    for images, labels in ((store.train.images[5:], [1, 1, 1]), (store.test.images, [0, 1])):
-        for image, label in zip(images, labels, strict=True):
-            assert np.abs(image.reshape(-1, 3).mean(axis=0) - (200 * label, 100, 50)).max() < 4
+def labels(folder: Path, part: str, year: int = 2012) -> dict[str, int]:
+    """By file name, the label."""
+    return {leaf.parts[-1]: label for leaf, label in material_of(folder, YEARS[year]).parts[part]}
 
 
-def test_the_centre_of_the_shorter_side_is_kept() -> None:
-    pixels = np.zeros((256, 512, 3), np.uint8)
-    pixels[:, 128:384] = 255
-    assert centre(Image.fromarray(pixels)).min() == 255
+def unpack(archive: Path, where: Path) -> None:
+    with tarfile.open(archive) as file:
+        file.extractall(where, filter="data")
+    archive.unlink()
 
 
-def test_an_unreadable_image_leaves_nothing_behind(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    (folders[0] / CLASSES[1] / "zz.JPEG").write_bytes(b"\xff\xd8 cut short")
-    before = sorted(tmp_path.iterdir())
-    (folders[0] / CLASSES[1] / "._zz.JPEG").write_bytes(b"what another system keeps beside its files")
-    (folders[0] / ".git").mkdir()
-    with pytest.raises(Misuse, match=r"zz\.JPEG cannot be read"):
-        prepare(tmp_path / "imagenet", *folders)
-    assert sorted(tmp_path.iterdir()) == before
+def test_numbers_of_the_kit_become_places_in_the_sorted_classes(official: Path) -> None:
+    found = labels(official, "test")
+    assert found == {f"ILSVRC2012_val_{n:08}.JPEG": 7 * (n - 1) % len(CLASSES) for n in range(1, TESTS + 1)}
+    assert material_of(official, YEARS[2012]).classes == sorted(CLASSES)
 
 
-def test_other_classes_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    (folders[1] / "n99999999").mkdir()
-    with pytest.raises(Misuse, match="same classes: only the first has n99999999"):
-        prepare(tmp_path / "imagenet", *folders)
-    with pytest.raises(Misuse, match="no folder"):
-        prepare(tmp_path / "imagenet", tmp_path / "absent", folders[1])
+def unpack_train(folder: Path) -> None:
+    unpack(folder / "ILSVRC2012_img_train.tar", folder / "train")
 
 
-def test_images_are_never_replaced_by_their_store(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    train, validation = folders
-    images = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-    (tmp_path / "data").mkdir()
-    place = tmp_path / "data" / "imagenet"
-    train.rename(tmp_path / "held")
-    place.mkdir()
-    (tmp_path / "held").rename(place / "train")
-    validation.rename(place / "val")
-    with refused(str(place), "did not write", "train, val"):
-        prepare(place, place / "train", place / "val")
-    assert len([path for path in place.rglob("*") if path.is_file()]) == len(images)
-    assert sorted(path.name for path in place.parent.iterdir()) == ["imagenet"]
+def unpack_train_wholly(folder: Path) -> None:
+    unpack_train(folder)
+    for archive in (folder / "train").glob("*.tar"):
+        unpack(archive, archive.with_suffix(""))
 
 
-def test_hidden_entries_are_neither_classes_nor_images(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    for folder in folders:
-        (folder / ".git").mkdir()
-        (folder / CLASSES[0] / "._grey.JPEG").write_bytes(b"\0\5\x16\7 of another system")
-    prepare(tmp_path / "imagenet", *folders)
-    assert len(open_store(tmp_path / "imagenet").train) == 8
+def unpack_validation(folder: Path) -> None:
+    unpack(folder / "ILSVRC2012_img_val.tar", folder / "val")
 
 
-def trouble(kind: str, path: Path) -> None:
-    """Write a file that cannot be an image, or not one of ours."""
-    whole = io.BytesIO()
-    Image.effect_noise((300, 300), 90).convert("RGB").save(whole, "JPEG" if "JPEG" in kind else "PNG")
-    content = bytearray(whole.getvalue())
-    match kind:
-        case "nothing":
-            content = bytearray()
-        case "a JPEG cut short":
-            del content[len(content) // 2 :]
-        case "a broken PNG":
-            content[content.index(b"IDAT")] = 0
-        case "a pipe":
-            os.mkfifo(path)
-            return
-        case "a bomb":
-            small = io.BytesIO()
-            Image.new("L", (20_000, 20_000)).save(small, "PNG")
-            content = bytearray(small.getvalue())
-        case "PostScript":
-            content = bytearray(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 300 300\nshowpage\n")
-        case "a folder":
-            path.mkdir()
-            return
-    path.write_bytes(content)
+def unpack_kit(folder: Path) -> None:
+    unpack(folder / "ILSVRC2012_devkit_t12.tar.gz", folder)
+
+
+def sort_validation(folder: Path) -> None:
+    """As people do whose framework wants class folders."""
+    known = labels(folder, "test")
+    unpack_validation(folder)
+    for name in CLASSES:
+        (folder / "val" / name).mkdir()
+    for name, label in known.items():
+        (folder / "val" / name).rename(folder / "val" / CLASSES[label] / name)
+
+
+def drop_kit(folder: Path) -> None:
+    """What class folders alone say."""
+    unpack_train_wholly(folder)
+    sort_validation(folder)
+    (folder / "ILSVRC2012_devkit_t12.tar.gz").unlink()
 
 
 @pytest.mark.parametrize(
-    "kind", ["nothing", "a JPEG cut short", "a broken PNG", "a pipe", "a bomb", "PostScript", "a folder"]
+    "change", [unpack_train, unpack_train_wholly, unpack_validation, unpack_kit, sort_validation, drop_kit]
 )
-def test_what_is_no_image_is_refused_by_its_name(folders: tuple[Path, Path], tmp_path: Path, kind: str) -> None:
-    bad = folders[0] / CLASSES[1] / "zz.JPEG"
-    trouble(kind, bad)
-    with refused(str(bad)):
-        prepare(tmp_path / "imagenet", *folders)
-    assert not (tmp_path / "imagenet").exists()
+def test_unpacked_by_hand_it_is_the_same(official: Path, folder: Path, change: Change) -> None:
+    change(folder)
+    for part in ("train", "test"):
+        assert labels(folder, part) == labels(official, part)
 
 
-def test_a_long_strip_takes_no_more_memory_than_it_has(tmp_path: Path) -> None:
-    """Scaled as a whole, a picture of 1 x 65,500 would have 4 billion pixels."""
-    jpeg(tmp_path / "strip.JPEG", 1, 65_500, (200, 100, 50))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert np.abs(read(tmp_path / "strip.JPEG").reshape(-1, 3).mean(axis=0) - (200, 100, 50)).max() < 4
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+def test_images_elsewhere_can_be_named(official: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "ILSVRC2012_img_train.tar").rename(tmp_path / "elsewhere.tar")
+    made = material_of(folder, YEARS[2012], train=tmp_path / "elsewhere.tar")
+    assert len(made.parts["train"]) == 2 * len(CLASSES)
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
-    ramp = np.linspace(0, 65_535, 300 * 300).reshape(300, 300).astype(np.uint16)
-    Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    found = read(tmp_path / "ramp.png")
-    assert 100 < found.mean() < 155
-    assert (found == 255).mean() < 0.01
+def test_patches_take_the_place_of_damaged_images(tmp_path: Path) -> None:
+    write_imagenet(tmp_path, 2010, 2, TESTS, troubles=False)
+    name = f"{CLASSES[3]}_1.JPEG"
+    (tmp_path / "patch_images.tar").write_bytes(tar_of({f"patch_images/train/{name}": jpeg(3, 70)}))
+    found = {leaf.parts[-1]: leaf.file for leaf, _ in material_of(tmp_path, YEARS[2010]).parts["train"]}
+    assert [own for own, file in found.items() if file.endswith("patch_images.tar")] == [name]
 
 
-@pytest.mark.parametrize("size", [(500, 375), (256, 300), (90, 120), (1000, 257)])
-def test_scaling_the_middle_alone_is_scaling_all_and_cutting_the_middle_out(size: tuple[int, int]) -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8))
-    scale = EDGE / min(size)
-    whole = image.resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
-    left, top = (whole.width - EDGE) // 2, (whole.height - EDGE) // 2
-    expected = np.asarray(whole.crop((left, top, left + EDGE, top + EDGE))).astype(int)
-    assert np.abs(centre(image) - expected).max() <= 1
+def test_without_test_answers_2010_is_tested_on_its_validation_images(tmp_path: Path) -> None:
+    write_imagenet(tmp_path, 2010, 1, TESTS, troubles=False)
+    (tmp_path / "ILSVRC2010_images_test.tar").unlink()
+    with refused("no test images", "ILSVRC2010_images_val.tar"):
+        material_of(tmp_path, YEARS[2010])
+    (tmp_path / "ILSVRC2010_images_val.tar").write_bytes(tar_of({"val/ILSVRC2010_val_00000002.JPEG": jpeg(4, 0)}))
+    with refused("ILSVRC2010_validation_ground_truth.txt"):
+        material_of(tmp_path, YEARS[2010])
+    numbers = f"{number_of(9)}\n{number_of(4)}\n"
+    (tmp_path / "ILSVRC2010_validation_ground_truth.txt").write_text(numbers)
+    assert labels(tmp_path, "test", 2010) == {"ILSVRC2010_val_00000002.JPEG": 4}
 
 
-def test_too_small_a_disk_is_noticed_before_any_work(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = shutil.disk_usage(tmp_path)._replace(free=10**6)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
-    with refused("GB left"):
-        prepare(tmp_path / "imagenet", *folders)
-    assert not (tmp_path / "imagenet").exists()
+def cut(name: str) -> Change:
+    def change(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) * 2 // 3])
+
+    return change
+
+
+def remove(name: str) -> Change:
+    return lambda folder: (folder / name).unlink()
+
+
+def write(name: str, data: bytes) -> Change:
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (cut("ILSVRC2012_img_train.tar"), ("ILSVRC2012_img_train.tar", "not a whole tar archive", "download")),
+        (cut("ILSVRC2012_img_val.tar"), ("ILSVRC2012_img_val.tar", "not a whole tar archive", "download")),
+        (cut("ILSVRC2012_devkit_t12.tar.gz"), ("ILSVRC2012_devkit_t12.tar.gz", "not a whole archive")),
+        (remove("ILSVRC2012_img_train.tar"), ("no training images", "ILSVRC2012_img_train.tar")),
+        (remove("ILSVRC2012_devkit_t12.tar.gz"), ("no development kit", "ILSVRC2012_devkit_t12.tar.gz")),
+        (write("ILSVRC2012_img_val.tar", b"not a tar" * 999), ("not a whole tar archive",)),
+        (write(TRUTH, b"1\n2\nthree\n"), (TRUTH, "'three'")),
+        (write(TRUTH, b"1\n2\n"), (TRUTH, "2 lines")),
+        (write(TRUTH, b"21\n" * TESTS), (TRUTH, "'21'")),
+        (write("ILSVRC2012_img_val.tar", tar_of({"ILSVRC2012_val_1x.JPEG": jpeg(0, 0)})), ("ILSVRC2012_val_1x.JPEG",)),
+    ],
+)
+def test_what_is_missing_or_damaged_is_said(folder: Path, change: Change, words: tuple[str, ...]) -> None:
+    change(folder)
+    with refused(*words):
+        material_of(folder, YEARS[2012])
+
+
+def test_another_years_kit_is_refused(folder: Path) -> None:
+    unpack_kit(folder)
+    (folder / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(kit(2010))
+    with refused("meta.mat", "2012"):
+        material_of(folder, YEARS[2012])
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        data = bytearray(kit(2012))
+        for place in rng.integers(0, len(data), 40):
+            data[place] = rng.integers(0, 256)
+        (folder / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(bytes(data))
+        with refused("meta.mat"):
+            material_of(folder, YEARS[2012])

@@ -12,9 +12,11 @@ import typer
 from paper.names import unknown
 from protocol.base.allocation import keep_freed_memory
 from protocol.base.errors import Misuse
+from protocol.base.files import check_replaceable
 from protocol.base.log import log
 from protocol.command import add_verb, application, run
 from protocol.datasets.store import Manifest, open_store
+from protocol.exchange.model import CARD, HOLDS, write_model
 from protocol.experiment.augmentation import implementation
 from protocol.experiment.cases import find_case
 from protocol.experiment.experiment import images_per_second, open_experiment
@@ -113,6 +115,44 @@ def cifar10(
     from protocol.datasets.cifar import prepare
 
     _say(data / "cifar10", prepare(data / "cifar10", source))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Weights: .caffemodel, .npy, .pth, .pt or .onnx.")],
+    out: Annotated[Path, typer.Option(help="The folder of the model.")],
+    preset: Annotated[str | None, typer.Option(help="How to read the network, where the file does not say.")] = None,
+    channels: Annotated[str | None, typer.Option(help="rgb or bgr; by default what such files usually have.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="What to take off colours: R,G,B of 0 to 255, or a mean image's file.")
+    ] = None,
+    deviation: Annotated[str | None, typer.Option(help="What to divide colours by after that: R,G,B.")] = None,
+) -> None:
+    """Make a model of somebody else's weights; nothing that the file holds is run."""
+    from protocol.exchange.reading import read_foreign
+
+    check_replaceable(out, HOLDS, CARD)
+    model, card = read_foreign(file, preset, channels, mean, deviation)
+    write_model(out, model, card)
+    log(f"{out}: {model.spec.variant}, preset {model.spec.preset}, {model.spec.classes:,} classes")
+    for line in model.said:
+        log(f"  {line}")
+
+
+@app.command()
+def export(
+    run_: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished training run.")],
+    out: Annotated[Path, typer.Option(help="The folder of the model.")],
+    data: Data = STORES,
+) -> None:
+    """Make a model of a run: its weights with a card, and as ONNX."""
+    from protocol.exchange.onnx_graph import write_onnx
+    from protocol.runs.trained import trained
+
+    check_replaceable(out, HOLDS, CARD)
+    model, card = trained(run_, data)
+    write_model(out, model, card, write_onnx)
+    log(f"{out}: {model.spec.variant}, preset {model.spec.preset}, {model.spec.classes:,} classes")
 
 
 def _prepare(folder: Path, material: Callable[[], "Material"], workers: int | None, left_out: float) -> None:

@@ -18,15 +18,18 @@ from protocol.base.sealed import one_line
 
 
 class Rebuilt:
-    """An array that a pickle rebuilds: made empty, then told its state."""
+    """An array that a pickle rebuilds: made empty, then told its state. One of objects becomes a list of these."""
 
     def __init__(self) -> None:
-        self.value = np.empty(0)
+        self.value: Any = np.empty(0)
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, by_columns, data = state
         if not isinstance(kind, Kind):
             raise ValueError("an array without a type")
+        if kind.value.kind == "O":
+            self.value = list(data)
+            return
         content = data.encode("latin-1") if isinstance(data, str) else data
         flat = np.frombuffer(content, kind.value)
         self.value = flat.reshape(tuple(shape), order="F" if by_columns else "C")
@@ -38,7 +41,7 @@ class Kind:
     def __init__(self, name: Any, *_: Any) -> None:
         name = name.decode("ascii") if isinstance(name, bytes) else str(name)
         self.value = np.dtype(name)
-        if self.value.kind not in "fiub":
+        if self.value.kind not in "fiubO":
             raise ValueError(f"arrays of {name}")
 
     def __setstate__(self, state: Any) -> None:
@@ -131,7 +134,7 @@ def unwrap(value: Any, depth: int = 0) -> Any:
     if depth > 20:
         raise ValueError("it nests too deeply")
     if isinstance(value, Rebuilt):
-        return value.value
+        return unwrap(value.value, depth + 1)
     if isinstance(value, dict):
         return {key: unwrap(own, depth + 1) for key, own in value.items()}
     if isinstance(value, list | tuple):

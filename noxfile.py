@@ -242,7 +242,7 @@ def tests(session: nox.Session) -> None:
     tasks = [
         *(short(f"{own.name}: command line", own.environment, *_parts(own, "train resume")) for own in parted),
         *(short(own.name, own.environment, f"tests/{own.module}") for own in whole),
-        short("compare", "env-compare", *SHARED, "tests/datasets", "tests/compare"),
+        short("compare", "env-compare", *SHARED, "tests/datasets", "tests/exchange", "tests/compare"),
         *(short(f"{own.name}: lint", own.environment, *_parts(own, "lint")) for own in parted),
         *(short(f"{own.name}: the rest", own.environment, *_others(own, "train resume lint")) for own in parted),
     ]
@@ -271,7 +271,8 @@ def tests_long(session: nox.Session) -> None:
     tasks = [*own]
     if len(here()) == len(BACKENDS):
         planted = ("-m", "mistakes", *interpreters(session), "--seeds", "4", "--no-small")
-        both = long("compare and both backends, long", "env-compare", "tests/compare", "tests/together")
+        folders = ("tests/datasets", "tests/compare", "tests/together")
+        both = long("data, compare and both backends, long", "env-compare", *folders)
         # The longest first, so that neither of the two rows ends long before the other.
         tasks = [own[-1], ("every planted mistake", "env-compare", planted), both, *own[:-1]]
     run_tasks(session, tasks)

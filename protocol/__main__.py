@@ -60,6 +60,7 @@ def feed(
 
 Data = Annotated[Path, typer.Option(help="The folder of prepared data sets.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes that decode; as many as cores by default.")]
+Edge = Annotated[int, typer.Option(min=32, help="Of the stored pictures: 256 for full size, 36 for small networks.")]
 LeftOut = Annotated[
     float, typer.Option("--left-out", min=0, max=1, help="The share of files that may be unreadable and left out.")
 ]
@@ -75,9 +76,10 @@ def imagenet(
     validation: Annotated[Path | None, typer.Option(help="The validation or test images, if elsewhere.")] = None,
     workers: Workers = None,
     left_out: LeftOut = 0.01,
+    edge: Edge = 256,
     data: Data = STORES,
 ) -> None:
-    """Prepare ImageNet at 256 x 256 from what its site gives; stopped or killed, the same command goes on."""
+    """Prepare ImageNet from what its site gives; stopped or killed, the same command goes on."""
     from protocol.datasets.imagenet import YEARS, material_of
 
     if year not in YEARS:
@@ -86,7 +88,7 @@ def imagenet(
         raise Misuse("name the folder of the archives, or both --train and --validation")
     chosen = YEARS[year]
     place = folder or (train.parent if train else Path())
-    _prepare(data / chosen.name, partial(material_of, place, chosen, train, validation), workers, left_out)
+    _prepare(data / chosen.name, partial(material_of, place, chosen, train, validation, edge), workers, left_out)
 
 
 @app.command()
@@ -96,14 +98,15 @@ def folder(
     test_share: Annotated[float, typer.Option(help="Of each class, where there is no folder of test images.")] = 0.2,
     workers: Workers = None,
     left_out: LeftOut = 0.01,
+    edge: Edge = 256,
     data: Data = STORES,
 ) -> None:
-    """Prepare your own pictures, one folder a class, at 256 x 256; Tiny ImageNet's layout is known."""
+    """Prepare your own pictures, one folder a class; Tiny ImageNet's layout is known."""
     from protocol.datasets.folders import material_of
 
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise Misuse(f"--name must be letters, digits, dots and dashes, but is {name[:80]!r}")
-    _prepare(data / name, partial(material_of, source, name, test_share), workers, left_out)
+    _prepare(data / name, partial(material_of, source, name, test_share, edge), workers, left_out)
 
 
 @app.command()

@@ -19,8 +19,10 @@ ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: file, class, and a box, wi
 NAMED = 3  # in a sentence
 
 
-def material_of(folder: Path, name: str, test_share: float) -> Material:
+def material_of(folder: Path, name: str, test_share: float, edge: int) -> Material:
     """What the store ``name`` is made of: ``folder``'s own parts, or a ``test_share`` of every class for testing.
+
+    ``edge``: of the stored pictures.
 
     Raises:
         Misuse: there is no such folder, or no class folders in it; its parts hold other classes than each other; or
@@ -34,12 +36,13 @@ def material_of(folder: Path, name: str, test_share: float) -> Material:
             raise Misuse(f"{folder} has a folder train, but none called {', '.join(TESTING[:-1])} or {TESTING[-1]}")
         classes = classes_of(folder / "train")
         parts = {"train": list(by_folder(leaves(folder / "train"), classes)), "test": test_samples(test, classes)}
-        return Material(name, classes, parts, f"images in {folder / 'train'} and {test}")
+        return Material(name, classes, parts, f"images in {folder / 'train'} and {test}", edge)
     if not 0 < test_share < 1:
         raise Misuse(f"--test-share must be between 0 and 1, but is {test_share}")
     classes = classes_of(folder)
     parts = split(list(by_folder(leaves(folder), classes)), test_share)
-    return Material(name, classes, parts, f"images in {folder}, {test_share:.0%} of each class for testing")
+    source = f"images in {folder}, {test_share:.0%} of each class for testing"
+    return Material(name, classes, parts, source, edge)
 
 
 def classes_of(folder: Path) -> list[str]:

@@ -30,6 +30,7 @@ from protocol.datasets.tree import Leaf, leaves
 
 NUMBER = re.compile(r"_(\d+)\.[^.]+$")  # of a validation or test image
 LARGEST_TEXT = 2**26  # bytes of a file in the development kit
+EDGE = 256  # of stored pictures (section 2)
 PATCHES = "patch_images.tar"
 
 
@@ -76,10 +77,12 @@ YEARS = {
 }
 
 
-def material_of(folder: Path, year: Year, train: Path | None = None, test: Path | None = None) -> Material:
+def material_of(
+    folder: Path, year: Year, train: Path | None = None, test: Path | None = None, edge: int = EDGE
+) -> Material:
     """What the year's store is made of: the training images, and the first of its test parts that is there.
 
-    ``train`` and ``test`` say where these are if not in ``folder``.
+    ``train`` and ``test`` say where these are if not in ``folder``; ``edge``: of the stored pictures.
 
     Raises:
         Misuse: something is missing, damaged, or does not fit the rest.
@@ -102,7 +105,7 @@ def material_of(folder: Path, year: Year, train: Path | None = None, test: Path 
             raise Misuse(f"{folder} holds no development kit: {' or '.join(year.kit)} is needed to name the classes")
         classes = classes_of(train)
         parts = {"train": list(by_folder(leaves(train), classes)), "test": test_samples(where, classes)}
-        return Material(year.name, classes, parts, source)
+        return Material(year.name, classes, parts, source, edge)
     development = Kit.read(kit, year)
     classes = sorted(development.names.values())
     patches = {leaf.parts[-1]: leaf for leaf in leaves(folder / PATCHES)} if (folder / PATCHES).is_file() else {}
@@ -110,7 +113,7 @@ def material_of(folder: Path, year: Year, train: Path | None = None, test: Path 
         "train": list(_patched(by_folder(_below_class(leaves(train), set(classes)), classes), patches)),
         "test": list(_patched(_tested(where, development, truth, folder), patches)),
     }
-    return Material(year.name, classes, parts, source)
+    return Material(year.name, classes, parts, source, edge)
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:

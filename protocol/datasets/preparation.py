@@ -72,7 +72,7 @@ class Material:
     classes: list[str]
     parts: dict[str, list[Sample]]  # train and test
     source: str
-    edge: int = 256
+    edge: int
 
     def key(self) -> str:
         """A hash of every file's place, size and time, and of how it is decoded: what a draft must share to go on."""

@@ -4,9 +4,11 @@ Each type has a function that makes it, whose parameters are the verb's flags.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from paper.architecture import variant as find_variant
 from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
@@ -273,11 +275,15 @@ def _case(name: str, variant: str | None, preset: str | None, batch: int | None,
 
 
 def _on(case: Case, store: str, data: Path) -> Case:
-    """``case`` on other data: its classes, and the same share of its images."""
-    manifest, own = read_manifest(data / store), read_manifest(data / case.store)
-    share = case.limit / own.counts["train"] if case.limit else None
-    limit = round(share * manifest.counts["train"]) if share else None
-    return replace(case, store=store, classes=len(manifest.classes), limit=limit)
+    """``case`` on other data: its classes, as many more as let columns share them, and the same share of its images."""
+    manifest = read_manifest(data / store)
+    limit = None
+    if case.limit:
+        share = case.limit / read_manifest(data / case.store).counts["train"]
+        limit = round(share * manifest.counts["train"])
+    columns = find_variant(case.variant).columns
+    classes = columns * ceil(len(manifest.classes) / columns)
+    return replace(case, store=store, classes=classes, limit=limit)
 
 
 def _placed(

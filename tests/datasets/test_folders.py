@@ -16,7 +16,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path, share: float = 0.25) -> dict[str, list[tuple[str, int]]]:
-    parts = material_of(folder, "mine", share).parts
+    parts = material_of(folder, "mine", share, 64).parts
     return {part: [("/".join(leaf.parts), label) for leaf, label in samples] for part, samples in parts.items()}
 
 

@@ -224,9 +224,9 @@ def test_changed_files_are_begun_anew(tmp_path: Path) -> None:
         for number in range(4):
             (tmp_path / "in" / name / f"{number}.jpg").write_bytes(jpeg(0, number))
     target = tmp_path / "out" / "mine"
-    prepare(target, folder_material(tmp_path / "in", "mine", 0.25), workers=1)
+    prepare(target, folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
     (tmp_path / "in" / "cat" / "new.jpg").write_bytes(jpeg(1, 9))
-    manifest = prepare(target, folder_material(tmp_path / "in", "mine", 0.25), workers=1)
+    manifest = prepare(target, folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
     assert manifest.counts == {"train": 7, "test": 2}
 
 
@@ -236,7 +236,7 @@ def test_a_class_without_an_image_is_said(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / "in" / "cat" / f"{number}.jpg").write_bytes(jpeg(0, number))
         (tmp_path / "in" / "dog" / f"{number}.jpg").write_bytes(jpeg(1, number))
-    made = folder_material(tmp_path / "in", "mine", 0.2)
+    made = folder_material(tmp_path / "in", "mine", 0.2, 64)
     assert prepare(tmp_path / "mine", made, workers=1).classes == ["cat", "dog", "emu"]
     assert [(row["part"], row["file"], row["remark"]) for row in remarks_of(tmp_path / "mine")] == [
         ("train", "emu", "a class without an image"),
@@ -267,7 +267,7 @@ def test_too_small_a_disk_is_noticed_before_any_work(
 
 def test_a_part_without_images_is_refused(tmp_path: Path) -> None:
     with refused("no images for the train part"):
-        prepare(tmp_path / "mine", Material("mine", ["a"], {"train": [], "test": []}, "a folder"), workers=1)
+        prepare(tmp_path / "mine", Material("mine", ["a"], {"train": [], "test": []}, "a folder", 64), workers=1)
 
 
 def test_images_are_never_replaced_by_their_store(archives: Path, tmp_path: Path) -> None:

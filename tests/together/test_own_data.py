@@ -1,0 +1,73 @@
+"""A small ImageNet with every trouble goes from its archives to networks of both backends, out, and in again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from protocol.datasets.imagenet import YEARS, material_of
+from protocol.datasets.preparation import prepare
+from protocol.datasets.store import open_store
+from protocol.exchange.model import read_model
+from protocol.exchange.reading import read_foreign
+from protocol.runs.evaluation import ranks
+from protocol.runs.record import read_record
+from tests.support.archives import CLASSES, write_imagenet
+from tests.support.commands import environment
+from tests.support.foreign import run
+
+INTERPRETERS = {backend: os.environ.get(f"{backend.upper()}_PYTHON") for backend in ("gluon", "deepspeed")}
+pytestmark = pytest.mark.skipif(
+    not all(INTERPRETERS.values()), reason="GLUON_PYTHON and DEEPSPEED_PYTHON name no interpreters"
+)
+TESTS = 100
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the store ``imagenet``, at the small networks' size."""
+    folder = tmp_path_factory.mktemp("own")
+    write_imagenet(folder / "archives", 2012, 8, TESTS)
+    made = material_of(folder / "archives", YEARS[2012], edge=36)
+    prepare(folder / "stores" / "imagenet", made, workers=1, most_left_out=0.1)
+    return folder / "stores"
+
+
+def call(interpreter: str | None, *arguments: object, cwd: Path) -> None:
+    assert interpreter
+    command = [interpreter, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", INTERPRETERS)
+def test_from_archives_to_a_network_that_others_can_run(data: Path, tmp_path: Path, backend: str) -> None:
+    where = tmp_path / "run"
+    chosen = ("--case", "claims", "--store", "imagenet", "--batch", 16, "--epochs", 4)
+    call(INTERPRETERS[backend], f"{backend}_impl", "train", *chosen, "--data", data, "--out", where, cwd=tmp_path)
+    record = read_record(where)
+    assert record.status == "finished"
+    assert record.case["classes"] == len(CLASSES)
+    call(sys.executable, "protocol", "export", where, "--out", tmp_path / "model", "--data", data, cwd=tmp_path)
+    model, card = read_model(tmp_path / "model")
+    assert card.classes == list(CLASSES)
+
+    # The test images' centres, raw, through onnxruntime: each label gets the rank that the backend gave it.
+    test = open_store(data / "imagenet").test
+    crop = model.spec.network().input_shape[1]
+    first = (test.edge - crop) // 2
+    centres = test.images[:, first : first + crop, first : first + crop].transpose(0, 3, 1, 2).astype(np.float32)
+    logits = run(tmp_path / "model" / "model.onnx", np.ascontiguousarray(centres))
+    kept = load_file(where / "predictions.safetensors")
+    np.testing.assert_array_equal(ranks(logits, test.labels), kept["ranks_1"])
+    assert len(set(kept["ranks_1"].tolist())) > 3  # it is no network of one opinion
+
+    # And in again, from ONNX, with the same bits.
+    again, _ = read_foreign(tmp_path / "model" / "model.onnx")
+    assert again.spec == model.spec
+    for name, value in model.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], value)

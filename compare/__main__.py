@@ -21,6 +21,7 @@ from compare.audit.trained_claims import read as read_trained
 from compare.bench import gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import controls, judge, pack, plan, seen, shards
+from compare.claims.again import differing
 from compare.claims.arms import STUDIES
 from compare.claims.evidence import Evidence
 from compare.ladder import RUNGS
@@ -32,7 +33,7 @@ from compare.reference.readme import regenerate
 from paper.names import unknown
 from protocol.__main__ import photos
 from protocol.backends import BACKENDS
-from protocol.base.errors import Misuse
+from protocol.base.errors import Failed, Misuse
 from protocol.base.files import check_replaceable, write_text
 from protocol.base.log import log
 from protocol.base.tables import write_table
@@ -145,13 +146,23 @@ def claims(
     study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
     shard: Annotated[str | None, typer.Option(help="This shard alone, of results/reference/claims/plan.csv.")] = None,
     store: OnStore = None,
+    again: Annotated[
+        str | None, typer.Option(metavar="BACKEND/ARM/SEED", help="Train a run of the reference anew, and compare.")
+    ] = None,
 ) -> None:
     """Train the claims' arms over seeds, shard by shard; what is kept is not trained again."""
+    if sum((study, bool(again), bool(shard or store))) > 1:
+        raise Misuse("--study, --again, and --shard or --store exclude each other")
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     if study:
         for name in STUDIES:
             shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
+        return
+    if again:
+        if other := differing(again, pack.read(plan.PLAN), interpreters, STORES):
+            raise Failed(f"{again} came out otherwise: {', '.join(other)}")
+        log(f"{again} came out the same, bit for bit")
         return
     place = shards.Place(store)
     if store:
@@ -259,9 +270,8 @@ def _audit(runs: Path, data: Path, out: Path, jobs: list[Job], *, every: bool) -
 
 
 def trained() -> Trained:
-    """What the claims that train came to: here, where they have been judged, or else in the reference."""
-    here = (CLAIMS / judge.VERDICTS).is_file()
-    return read_trained(CLAIMS, "this machine") if here else read_trained(plan.PLAN, "the reference")
+    """What the claims that train came to: here, where they have been judged, and of the others in the reference."""
+    return read_trained(plan.PLAN, "the reference").under(read_trained(CLAIMS, "this machine"))
 
 
 def _console() -> Console:

@@ -30,10 +30,6 @@ class Effect:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
-    @property
-    def text(self) -> str:
-        return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g})"
-
 
 def effect_of(differences: Iterable[float]) -> Effect:
     """The effect that paired differences of two seeds or more show."""

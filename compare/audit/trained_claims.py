@@ -19,10 +19,13 @@ AGAIN = "nox -s claims"
 
 @dataclass(frozen=True)
 class Trained:
-    """The verdicts of the claims that train, by claim; ``source``: whose runs they come from."""
+    """The verdicts of the claims that train, by claim; of each row, ``source`` is whose runs it comes from."""
 
     rows: dict[str, dict[str, Any]]
-    source: str
+
+    def under(self, other: "Trained") -> "Trained":
+        """These, but for claims that ``other`` has too."""
+        return Trained({**self.rows, **other.rows})
 
     def finding(self, claim: Claim) -> Finding:
         """What the runs say of ``claim``, which is among ``rows``."""
@@ -30,14 +33,14 @@ class Trained:
         further = f"{AGAIN}; at the paper's scale: {AT_FULL_SCALE}" if "F" in claim.tests else AGAIN
         return Finding(
             Verdict(row["verdict"]),
-            {backend: str(row[backend]) for backend in BACKENDS},
+            {backend: "" if pd.isna(row[backend]) else str(row[backend]) for backend in BACKENDS},
             interval_low=None if pd.isna(row["low"]) else float(row["low"]),
             interval_high=None if pd.isna(row["high"]) else float(row["high"]),
             seeds=int(row["seeds"]),
             evidence=TABLE,
             reason=str(row["reason"]),
             test_further=further,
-            source=self.source,
+            source=row["source"],
         )
 
 
@@ -49,7 +52,7 @@ def read(folder: Path, source: str) -> Trained:
     """
     path = folder / TABLE
     if not path.is_file():
-        return Trained({}, source)
+        return Trained({})
     table = read_csv(path)
     if missing := set(NEEDED) - set(table.columns):
         raise Damaged(f"{path} has no column {sorted(missing)[0]}: delete it, and let {AGAIN} write it")
@@ -57,4 +60,7 @@ def read(folder: Path, source: str) -> Trained:
         raise Damaged(
             f"{path} has a verdict that is none, {sorted(map(str, strange))[0]!r}: delete it, and let {AGAIN} write it"
         )
-    return Trained({str(row["claim"]): row for row in table.to_dict("records")}, source)
+    for name in ("seeds", "low", "high"):
+        if not pd.api.types.is_numeric_dtype(table[name]) or (name == "seeds" and table[name].isna().any()):
+            raise Damaged(f"{path} has a {name} that is no number: delete it, and let {AGAIN} write it")
+    return Trained({str(row["claim"]): {**row, "source": source} for row in table.to_dict("records")})

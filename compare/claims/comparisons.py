@@ -17,6 +17,7 @@ from paper.claims import load_claims
 
 PRIMARY = tuple(name for name, claim in load_claims().items() if claim.primary)
 MARK = 0.25  # training error that a run is timed to (figure 1)
+DECADES = "powers of ten"
 MARGIN = 0.02  # of test error: nets closer than this are taken to do as well as each other
 
 
@@ -73,16 +74,46 @@ COMPARISONS: tuple[Comparison, ...] = (
 # Told with its interval, not judged: where columns meet, against error and bytes.
 CONNECTIVITY = ("baseline", "cross_everywhere", "no_crossing", "cross_fc8", "cross_early", "four_column", "merged")
 
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is compared. ``said``: in words; ``axis``: on a figure; ``unit``: of an effect as people are told it."""
+
+    said: str
+    axis: str
+    unit: str = ""
+
+    def told(self, value: float) -> float:
+        """An effect in its unit: shares as points, logarithms as times."""
+        return 100 * value if self.unit == "points" else float(np.exp(value)) if self.unit == "times" else value
+
+    def text(self, *values: float) -> str:
+        """An effect, or one with its interval: ``+1.1 (+0.8 to +1.5) points``."""
+        sign = "" if self.unit == "times" else "+"
+        mean, *interval = (f"{self.told(value):{sign}.3g}" for value in values)
+        between = f" ({interval[0]} to {interval[1]})" if interval else ""
+        return f"{mean}{between} {self.unit}".rstrip()
+
+
+CLEAN = "clean crops without dropout"
 QUANTITIES = {
-    "test_error": "test error, one view",
-    "gap": "test error less training error, both of clean crops without dropout",
-    "train_loss": "training loss at the end, clean crops without dropout",
-    "early_loss": "training loss after half an epoch, clean crops without dropout",
-    "log_passes_to_25": "logarithm of the passes to 25 % training error, clean crops without dropout",
-    "start_ratio": "log10 of conv1's gradient norm over fc8's, first step",
-    "end_ratio": "log10 of conv1's gradient norm over fc8's, last step",
-    "ten_views_gain": "test error of one view less that of ten",
-    "neighbours_gain": "share of neighbours of the same class, in fc7 less in pixels",
+    "test_error": Quantity("test error, one view", "test error", "points"),
+    "gap": Quantity(f"test error less training error, both of {CLEAN}", "test less training error", "points"),
+    "train_loss": Quantity(f"training loss at the end, {CLEAN}", "training loss at the end"),
+    "early_loss": Quantity(f"training loss after half an epoch, {CLEAN}", "training loss after half an epoch"),
+    "log_passes_to_25": Quantity(f"passes to 25 % training error, {CLEAN}", "passes to 25 % training error", "times"),
+    "start_ratio": Quantity(
+        "log10 of conv1's gradient norm over fc8's, first step", "gradient norm, conv1 over fc8, first step", DECADES
+    ),
+    "end_ratio": Quantity(
+        "log10 of conv1's gradient norm over fc8's, last step", "gradient norm, conv1 over fc8, last step", DECADES
+    ),
+    "ten_views_gain": Quantity("test error of one view less that of ten", "test error, one view less ten", "points"),
+    "neighbours_gain": Quantity(
+        "share of neighbours of the same class, in fc7 less in pixels",
+        "same-class neighbours, fc7 less pixels",
+        "points",
+    ),
 }
 
 

@@ -45,8 +45,8 @@ class Evidence:
         seeds = {arm.name: arm.seeds for arm in ARMS}
         return all(len(self.runs.get((backend, name), {})) >= seeds[name] for name in names)
 
-    def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], int]:
-        """The runs of an arm that came to their end, by seed, and how many diverged."""
+    def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], frozenset[str]]:
+        """The runs of an arm that came to their end, by seed, and the keys of those that diverged."""
         own = self.runs.get((backend, name), {})
         ended = {seed: run for seed, run in own.items() if run.record.status == "finished"}
-        return ended, len(own) - len(ended)
+        return ended, frozenset(run.key for seed, run in own.items() if seed not in ended)

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from compare.claims import connectivity, plots, specialise
-from compare.claims.comparisons import COMPARISONS, MARGIN, PRIMARY, Comparison, log_ratio, measure, passes_to_mark
+from compare.claims.comparisons import (
+    COMPARISONS,
+    MARGIN,
+    PRIMARY,
+    QUANTITIES,
+    Comparison,
+    log_ratio,
+    measure,
+    passes_to_mark,
+)
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
 from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, holm
@@ -34,7 +43,12 @@ class Shown:
     effect: Effect
     means: tuple[float, float | None]
     censored: int
-    diverged: int
+    diverged: frozenset[str]  # the runs' keys
+
+    @property
+    def text(self) -> str:
+        """The effect with its interval, in its unit."""
+        return QUANTITIES[self.comparison.quantity].text(self.effect.mean, self.effect.low, self.effect.high)
 
 
 Measure = Callable[[Packed, str], float]
@@ -55,8 +69,7 @@ def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure =
         differences = [log_ratio(left[seed], right[seed]) for seed in seeds]
         late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
     means = sum(lefts) / len(seeds), sum(rights) / len(seeds) if rights else None
-    both = lost + (more if comparison.right else 0)
-    return Shown(comparison, backend, effect_of(differences), means, late, both)
+    return Shown(comparison, backend, effect_of(differences), means, late, lost | more)
 
 
 def show_all(evidence: Evidence, of: Measure = measure) -> list[Shown]:
@@ -131,7 +144,7 @@ def effect_rows(shown: Iterable[Shown]) -> Rows:
             "left_mean": one.means[0],
             "right_mean": one.means[1],
             "censored": one.censored,
-            "diverged": one.diverged,
+            "diverged": len(one.diverged),
         }
         for one in shown
     ]
@@ -144,15 +157,16 @@ def verdict_rows(shown: list[Shown], parted: Parted = ()) -> Rows:
     found = []
     for claim, own in whole.items():
         first = [one for one in own if one.comparison == own[0].comparison]
+        told = QUANTITIES[own[0].comparison.quantity].told
         every = [one for one in shown if one.comparison.claim == claim]
         found.append(
             {
                 "claim": claim,
                 "primary": claim in PRIMARY,
                 "verdict": verdicts[claim],
-                **{one.backend: one.effect.text for one in first},
-                "low": min(one.effect.low for one in first),
-                "high": max(one.effect.high for one in first),
+                **{one.backend: one.text for one in first},
+                "low": told(min(one.effect.low for one in first)),
+                "high": told(max(one.effect.high for one in first)),
                 "seeds": min(one.effect.seeds for one in own),
                 "p_holm": adjusted.get(claim),
                 "reason": reason(verdicts[claim], every, adjusted.get(claim)),
@@ -174,19 +188,41 @@ def verdict_rows(shown: list[Shown], parted: Parted = ()) -> Rows:
     return found
 
 
+def lost_rows(evidence: Evidence, shown: Iterable[Shown]) -> Rows:
+    """The rows of claims whose runs have all ended, but of which too few pairs of seeds diverged in neither arm."""
+    there = {(one.comparison, one.backend) for one in shown}
+    found: dict[str, set[str]] = {}
+    for comparison in COMPARISONS:
+        arms = (comparison.left, comparison.right or comparison.left)
+        for backend in BACKENDS:
+            whole = all(evidence.is_whole(name, *arms) for name in BACKENDS)
+            if comparison.decides and whole and (comparison, backend) not in there:
+                diverged = frozenset[str]().union(*(evidence.arm(backend, arm)[1] for arm in arms))
+                found.setdefault(comparison.claim, set()).update(diverged)
+    return [
+        {
+            "claim": claim,
+            "primary": claim in PRIMARY,
+            "verdict": INCONCLUSIVE,
+            "seeds": 0,
+            "reason": f"{len(keys)} runs diverged, so fewer than {LEAST_SEEDS} pairs of seeds are left to compare",
+        }
+        for claim, keys in found.items()
+    ]
+
+
 def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     """What stands behind a verdict, in words."""
     said = []
     for comparison in dict.fromkeys(one.comparison for one in own):
         both = [one for one in own if one.comparison == comparison]
-        told = ", ".join(f"{one.backend} {one.effect.text}" for one in both)
+        told = ", ".join(f"{one.backend} {one.text}" for one in both)
         said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {comparison.quantity}: {told}")
     deciding = [one for one in own if one.comparison.decides]
     if verdict == INCONCLUSIVE:
-        said.append(
-            f"the smallest effect that these seeds would show with power .8 is "
-            f"{max(one.effect.detectable for one in deciding):.2g}"
-        )
+        least = max(deciding, key=lambda one: one.effect.detectable)
+        shown = QUANTITIES[least.comparison.quantity].text(least.effect.detectable)
+        said.append(f"the smallest effect that these seeds would show with power .8 is {shown}")
     if len({one.effect.direction for one in deciding} - {0}) > 1:
         said.append("backends or comparisons point opposite ways, which is a finding of its own")
     if deciding[0].comparison.quantity == "test_error" and len({one.comparison for one in deciding}) == 1:
@@ -195,8 +231,8 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
         said.append(f"{alike} within {100 * MARGIN:.0f} points (within {100 * within:.1f}, two one-sided tests)")
     if late := sum(one.censored for one in own):
         said.append(f"{late} runs never got to 25 % and count as if they had at their end")
-    if lost := sum(one.diverged for one in deciding):
-        said.append(f"{lost} runs diverged and have no figure to compare")
+    if lost := frozenset[str]().union(*(one.diverged for one in deciding)):
+        said.append(f"{len(lost)} runs diverged and have no figure to compare")
     said.append(f"p = {p_holm:.2g} after Holm, over the primary claims" if p_holm is not None else "exploratory")
     return "; ".join(said)
 
@@ -217,7 +253,7 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     for row in parted:
         if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma"):
             row["could_show"] = power[row["backend"]]
-    verdicts = verdict_rows(shown, parted)
+    verdicts = [*verdict_rows(shown, parted), *lost_rows(evidence, shown)]
     tables = {
         "effects": (EFFECT_COLUMNS, effect_rows(shown)),
         "claims": (VERDICT_COLUMNS, verdicts),

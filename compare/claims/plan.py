@@ -17,6 +17,7 @@ from paper.cost import train_flops
 from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
+from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
 from protocol.experiment.cases import what
 
@@ -146,11 +147,15 @@ def read(folder: Path = PLAN, place: Place = OWN) -> dict[str, list[Task]]:
         raise Misuse(f"there is no plan in {folder}: nox -s compare -- plan makes one from the study")
     arms = {arm.name: arm for arm in ARMS}
     found: dict[str, list[Task]] = {}
-    for row in read_csv(folder / "plan.csv", dtype={"shard": str}).to_dict("records"):
+    for row in read_csv(folder / "plan.csv", dtype=str).to_dict("records"):
+        if missing := [name for name in COLUMNS if not isinstance(row.get(name), str)]:
+            raise Damaged(f"{folder / 'plan.csv'} has a row without {missing[0]}: take it from where it came")
         if row["arm"] not in arms:
-            raise Misuse(unknown("arm", str(row["arm"]), arms))
+            raise Misuse(unknown("arm", row["arm"], arms))
         if row["backend"] not in BACKENDS:
-            raise Misuse(unknown("backend", str(row["backend"]), BACKENDS))
+            raise Misuse(unknown("backend", row["backend"], BACKENDS))
+        if not row["seed"].isdecimal():
+            raise Damaged(f"{folder / 'plan.csv'} has a seed that is no number, {row['seed'][:40]!r}")
         task = Task(BACKENDS[row["backend"]], arms[row["arm"]], int(row["seed"]), place)
         if place.store and task.arm.content().store != BASELINE.content().store:
             continue
@@ -160,6 +165,8 @@ def read(folder: Path = PLAN, place: Place = OWN) -> dict[str, list[Task]]:
 
 def is_of_plan(run: Packed, arm: Arm, store: str | None = None) -> bool:
     """Whether a run is of an arm as the plan has it now, on its own data or on ``store``: a name says not all of it."""
+    if (run.record.placement, run.record.precision) != ("single", "fp32"):
+        return False
     own = arm.content().content()
     if store:
         own |= {name: run.record.case[name] for name in ("classes", "limit")} | {"store": store}

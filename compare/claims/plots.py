@@ -10,26 +10,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from compare.claims.comparisons import QUANTITIES
 from compare.style import DPI, PALETTE, strip
 from protocol.backends import BACKENDS
-
-# What the axis of each quantity says, and what one of it is multiplied by.
-AXES = {
-    "test_error": ("test error, points", 100),
-    "gap": ("test less training error, points", 100),
-    "ten_views_gain": ("test error, one view less ten, points", 100),
-    "neighbours_gain": ("same-class neighbours, fc7 less pixels, points", 100),
-    "train_loss": ("training loss at the end", 1),
-    "early_loss": ("training loss after half an epoch", 1),
-    "log_passes_to_25": ("passes to 25 % training error, times", 1),
-    "start_ratio": ("gradient norm, conv1 over fc8, first step, powers of ten", 1),
-    "end_ratio": ("gradient norm, conv1 over fc8, last step, powers of ten", 1),
-}
 
 
 def forest(effects: pd.DataFrame) -> Figure:
     """Every comparison's effect with its 95 % interval, both backends; right of 0 the claim is right."""
-    groups = [(name, effects[effects["quantity"] == name]) for name in AXES if (effects["quantity"] == name).any()]
+    there = [name for name in QUANTITIES if (effects["quantity"] == name).any()]
+    groups = [(name, effects[effects["quantity"] == name]) for name in there]
     heights = [own.groupby(["claim", "compared"], sort=False).ngroups + 1.6 for _, own in groups]
     figure, axes = plt.subplots(
         len(groups),
@@ -40,25 +29,22 @@ def forest(effects: pd.DataFrame) -> Figure:
         squeeze=False,
     )
     for panel, (name, own) in zip(axes[:, 0], groups, strict=True):
-        title, unit = AXES[name]
+        quantity = QUANTITIES[name]
         labels = []
         for place, ((claim, compared), both) in enumerate(own.groupby(["claim", "compared"], sort=False)):
             labels.append(f"{claim}: {compared}" if "<" in compared else claim)
             for row in both.to_dict("records"):
                 offset = 0.16 * (list(BACKENDS).index(row["backend"]) - (len(BACKENDS) - 1) / 2)
-                values = [unit * row[key] for key in ("effect", "low", "high")]
-                if name == "log_passes_to_25":
-                    values = list(np.exp(values))
-                mean, low, high = values
+                mean, low, high = (quantity.told(row[key]) for key in ("effect", "low", "high"))
                 colour = PALETTE[row["backend"]]
                 panel.plot([low, high], [place + 2 * offset] * 2, color=colour, linewidth=1.6)
                 face = colour if row["decides"] else "white"
                 panel.plot(mean, place + 2 * offset, "o", color=colour, markerfacecolor=face, markersize=5)
-        panel.axvline(1 if name == "log_passes_to_25" else 0, color="0.4", linewidth=1)
+        panel.axvline(quantity.told(0), color="0.4", linewidth=1)
         panel.set_yticks(range(len(labels)), labels, fontsize=9)
         panel.set_ylim(len(labels) - 0.5, -0.5)
-        panel.set_xlabel(title, fontsize=9)
-        if name == "log_passes_to_25":
+        panel.set_xlabel(", ".join(filter(None, (quantity.axis, quantity.unit))), fontsize=9)
+        if quantity.unit == "times":
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter("{x:g}")
     handles = [Line2D([], [], color=PALETTE[name], marker="o", label=name) for name in BACKENDS]

@@ -29,13 +29,17 @@ ROOT = Path("results/claims")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the claims' runs go: those on data of the user's own stand apart, by the name of the ``store``."""
+    """Where the claims' runs go: those on data of the user's own stand apart, by the name of the ``store``.
+
+    ``root``: where all of them stand.
+    """
 
     store: str | None = None
+    root: Path = ROOT
 
     @property
     def folder(self) -> Path:
-        return ROOT / "on" / self.store if self.store else ROOT
+        return self.root / "on" / self.store if self.store else self.root
 
     @property
     def runs(self) -> Path:
@@ -78,36 +82,50 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
         raise Misuse(f"no interpreter is named for {' and '.join(lacking)}: nox -s claims names both")
     if (place.kept / f"{shard}.json.gz").is_file():
         log(f"shard {shard} is kept already, in {place.kept}")
+        _clear(tasks)  # what a kill has left after it was packed
         return
     _check_sources(shard, tasks, place)
     place.runs.mkdir(parents=True, exist_ok=True)
     with locked(place.runs / ".lock", f"another process works on the claims in {place.runs}: wait for it to end"):
-        lists = {backend: [task for task in tasks if task.backend is backend] for backend in _backends(tasks)}
-        running = []
-        for backend, own in lists.items():
-            path = place.runs / f"{shard}-{backend.name}.json"
-            write_text(path, TypeAdapter(list[Entry]).dump_json([task.entry for task in own], indent=1).decode() + "\n")
-            command = [interpreters[backend.name], "-m", backend.module, "series", str(path), "--data", str(data)]
-            with path.with_suffix(".log").open("w") as output:
-                one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-                running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
-        try:
-            failed = [backend.name for backend, process in running if process.wait()]
-        except BaseException:
-            # Ctrl-C has reached them as well; who stops this process alone has not. Each puts its record in order.
-            for _, process in running:
-                process.terminate()
-            for _, process in running:
-                process.wait()
-            raise
-        if failed:
-            raise Failed(f"{' and '.join(failed)} ended early: its words are in {place.runs}/{shard}-{failed[0]}.log")
+        train(shard, tasks, interpreters, data, place)
         pack.write(place.kept, shard, (pack.packed(task.arm.name, task.folder, shard) for task in tasks))
-        for task in tasks:
-            # What layers see is looked for in the weights of one run a backend.
-            if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
-                shutil.rmtree(task.folder, ignore_errors=True)
+        _clear(tasks)
     log(f"{len(tasks)} runs are kept in {place.kept / shard}.json.gz")
+
+
+def train(name: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path, place: Place) -> None:
+    """Run tasks, each backend's in a process of its own; ``name``: of the list that it is told them in, and of its log.
+
+    Raises:
+        Failed: a process ended before its runs did.
+    """
+    lists = {backend: [task for task in tasks if task.backend is backend] for backend in _backends(tasks)}
+    running = []
+    for backend, own in lists.items():
+        path = place.runs / f"{name}-{backend.name}.json"
+        write_text(path, TypeAdapter(list[Entry]).dump_json([task.entry for task in own], indent=1).decode() + "\n")
+        command = [interpreters[backend.name], "-m", backend.module, "series", str(path), "--data", str(data)]
+        with path.with_suffix(".log").open("w") as output:
+            one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+            running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
+    try:
+        failed = [backend.name for backend, process in running if process.wait()]
+    except BaseException:
+        # Ctrl-C has reached them as well; who stops this process alone has not. Each puts its record in order.
+        for _, process in running:
+            process.terminate()
+        for _, process in running:
+            process.wait()
+        raise
+    if failed:
+        raise Failed(f"{' and '.join(failed)} ended early: its words are in {place.runs}/{name}-{failed[0]}.log")
+
+
+def _clear(tasks: Iterable[Task]) -> None:
+    """Remove the folders of runs that are packed, but of one a backend, in whose weights it is seen what layers see."""
+    for task in tasks:
+        if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
+            shutil.rmtree(task.folder, ignore_errors=True)
 
 
 def _check_sources(shard: str, tasks: Sequence[Task], place: Place) -> None:

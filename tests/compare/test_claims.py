@@ -181,6 +181,44 @@ def test_runs_that_diverged_are_told_and_not_dropped_in_silence() -> None:
     assert row["seeds"] == 4
 
 
+def test_a_claim_whose_runs_all_diverged_is_inconclusive_and_says_so() -> None:
+    def planned(arm: str, backend: str, status: str) -> list[Packed]:
+        own = BACKENDS[backend]
+        return [run_of(backend, arm, seed, 0.2, status=status) for seed in seeds_of(ARM[arm], own)]
+
+    runs = [run for backend in BACKENDS for run in planned("baseline", backend, "finished")]
+    runs += [run for backend in BACKENDS for run in planned("no-colour", backend, "diverged")]
+    evidence = Evidence(runs)
+    (row,) = (row for row in judge.lost_rows(evidence, judge.show_all(evidence)) if row["claim"] == "pca")
+    assert row["verdict"] == judge.INCONCLUSIVE
+    assert row["reason"].startswith(f"{len(BACKENDS) * ARM['no-colour'].seeds} runs diverged")
+    # Not before all have ended.
+    early = Evidence(runs[:-1])
+    assert not [row for row in judge.lost_rows(early, judge.show_all(early)) if row["claim"] == "pca"]
+
+
+def test_a_run_that_diverged_is_counted_once() -> None:
+    runs = ablation("no-norm", gluon=UP, deepspeed=UP)
+    runs += [run_of(backend, "baseline", 9, status="diverged") for backend in BACKENDS]
+    assert "; 2 runs diverged" in verdicts(runs)["lrn"]["reason"]
+
+
+def test_an_effect_is_told_in_its_claims_unit() -> None:
+    assert QUANTITIES["test_error"].text(0.0113, 0.008, 0.0146) == "+1.13 (+0.8 to +1.46) points"
+    assert QUANTITIES["log_passes_to_25"].text(np.log(6), np.log(4), np.log(9)) == "6 (4 to 9) times"
+    row = verdicts(ablation("no-colour", gluon=UP, deepspeed=UP))["pca"]
+    assert row["gluon"].endswith("points")
+    assert 1.5 < row["low"] < 2 < row["high"] < 2.5
+
+
+def test_runs_of_another_placement_or_precision_are_not_the_plans() -> None:
+    runs = ablation("no-colour", gluon=UP, deepspeed=UP)
+    for change in ({"placement": "columns"}, {"precision": "fp64"}):
+        other = run_of("gluon", "no-colour", 20, 0.9)
+        others = [replace(other, record=other.record.model_copy(update=change)), run_of("gluon", "baseline", 20)]
+        assert verdicts([*runs, *others])["pca"]["gluon"] == verdicts(runs)["pca"]["gluon"]
+
+
 def test_a_claim_of_several_comparisons_needs_them_all() -> None:
     def depth(**errors: float) -> str:
         runs = []
@@ -392,6 +430,18 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert order == sorted(order, key=list(ARM).index)
     (tmp_path / "plan.csv").write_text((tmp_path / "plan.csv").read_text().replace("no-norm", "no-form", 1))
     with refused("no arm 'no-form'"):
+        plan.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("seed", "one", ("seed", "'one'")), ("seed", "", ("without seed",)), ("arm", "", ("without arm",))],
+)
+def test_a_damaged_plan_is_refused(tmp_path: Path, column: str, value: str, words: tuple[str, ...]) -> None:
+    row = {"shard": "01", "backend": "gluon", "arm": "baseline", "seed": "1", "images": "9", "seconds_modelled": "9"}
+    row[column] = value
+    (tmp_path / "plan.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    with refused("plan.csv", *words):
         plan.read(tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_a_claim_with_its_rule_is_judged(tmp_path: Path, monkeypatch: pytest.Mon
         return findings.Finding(findings.Verdict.REPRODUCED)
 
     verdicts.check_rules(claims)
-    found = verdicts.judge(findings.Evidence(None, [], claims, None), Trained({}, ""))  # type: ignore[arg-type]
+    found = verdicts.judge(findings.Evidence(None, [], claims, None), Trained({}))  # type: ignore[arg-type]
     assert found["toy"].verdict == "reproduced"
 
 

@@ -22,7 +22,7 @@ from protocol.runs.record import Record, kept_files, write_record
 
 CLAIMS = load_claims()
 NUMBERS = computed()
-NOTHING = Trained({}, "reference")
+NOTHING = Trained({})
 
 
 def judge(evidence: Evidence) -> dict[str, Finding]:

@@ -120,6 +120,15 @@ def cifar10(
     _say(data / "cifar10", prepare(data / "cifar10", source))
 
 
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="A store of the folder of prepared data sets.")],
+    data: Data = STORES,
+) -> None:
+    """Hold every byte of a store to its checksums, which a start does for small ones alone."""
+    _say(data / name, open_store(data / name, whole=True).manifest)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Weights: .caffemodel, .npy, .pth, .pt or .onnx.")],

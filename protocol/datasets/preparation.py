@@ -40,13 +40,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protocol.base.errors import Failed, Misuse
-from protocol.base.files import check_replaceable, digest_file, new_folder, write_text
+from protocol.base.files import check_replaceable, new_folder, write_text
 from protocol.base.log import log
 from protocol.base.random_bits import Purpose, words
-from protocol.base.sealed import write_sealed
-from protocol.datasets.colours import Sums, add, principal_colours
+from protocol.datasets import store
+from protocol.datasets.colours import Sums, add
 from protocol.datasets.pictures import Unreadable, decoders, picture
-from protocol.datasets.store import FILES, HOLDS, PARTS, VERSION, Manifest, read_manifest
+from protocol.datasets.store import HOLDS, PARTS, VERSION, Manifest, read_manifest
 from protocol.datasets.tree import Leaf
 
 MATERIAL, REMARKS, JOURNAL, DIGESTS = "material.json", "remarks.csv", "journal.jsonl", "digests.npy"
@@ -275,28 +275,25 @@ class Work:
         for part in PARTS:
             self._close_gaps(part)
         sums = Sums.none(self.material.edge)
-        images = self.images("train")
-        count = len(np.load(images, mmap_mode="r"))
-        jobs = [(images, first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
-        with display("pictures summed up", count, 0) as advance:
-            for (_, first, stop), own in each(executor, sums_of, jobs, jobs):
-                sums = add(sums, own)
+        counts = {part: len(np.load(self.images(part), mmap_mode="r")) for part in PARTS}
+        checks = {part: np.empty(count, np.uint64) for part, count in counts.items()}
+        jobs = [
+            (part, first, min(first + BLOCK, count))
+            for part, count in counts.items()
+            for first in range(0, count, BLOCK)
+        ]
+        calls = ((self.images(part), first, stop) for part, first, stop in jobs)
+        with display("pictures summed up", sum(counts.values()), 0) as advance:
+            for (part, first, stop), (own, values) in each(executor, sums_of, calls, jobs):
+                if part == "train":
+                    sums = add(sums, own)
+                checks[part][first:stop] = values
                 advance(stop - first)
-        for name, array in zip(("mean", "components", "variances"), principal_colours(sums), strict=True):
-            np.save(self.draft / f"{name}.npy", array, allow_pickle=False)
+        for part, values in checks.items():
+            np.save(self.draft / f"{part}_checks.npy", values, allow_pickle=False)
         write_remarks(self.draft / REMARKS, remarks)
-        material = self.material
-        manifest = Manifest(
-            version=VERSION,
-            name=material.name,
-            classes=material.classes,
-            edge=material.edge,
-            counts={part: len(np.load(self.draft / f"{part}_labels.npy", mmap_mode="r")) for part in PARTS},
-            sha256={name: digest_file(self.draft / name) for name in FILES},
-            colour_statistics={},
-            source=f"{material.source}; decoded by {decoders()}",
-        )
-        write_sealed(self.draft / "store.json", manifest)
+        source = f"{self.material.source}; decoded by {decoders()}"
+        store.finish(self.draft, self.material.name, self.material.classes, sums, source=source, colour_statistics={})
 
     def _close_gaps(self, part: str) -> None:
         """Put the last pictures in the places of those left out, and cut the file. Done twice, it comes to the same."""
@@ -403,9 +400,10 @@ def read(leaf: Leaf) -> bytes:
         raise Unreadable(f"it cannot be read ({error.strerror})") from None
 
 
-def sums_of(path: Path, first: int, stop: int) -> Sums:
-    """What the pictures from ``first`` to ``stop`` add to the sums over all."""
-    return Sums.of(np.load(path, mmap_mode="r")[first:stop])
+def sums_of(path: Path, first: int, stop: int) -> tuple[Sums, list[int]]:
+    """What the pictures from ``first`` to ``stop`` add to the sums over all, and the check of each."""
+    images = np.load(path, mmap_mode="r")[first:stop]
+    return Sums.of(images), [store.check_of(image) for image in images]
 
 
 # How workers are started and followed.

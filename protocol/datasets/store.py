@@ -4,13 +4,17 @@ store.json          version, name, classes, edge, counts, a SHA-256 of every oth
 train_images.npy    (N, edge, edge, 3) uint8        test_images.npy
 train_labels.npy    (N,) int64                      test_labels.npy
 train_tiles.npy     (N,) int64: where a sample came from, the unit images cluster by
+train_checks.npy    (N,) uint64: of each image, the beginning of its SHA-256     test_checks.npy; in some stores
 mean.npy            (edge, edge, 3) float32, 0-255
 components.npy      (3, 3) float64, rows p_i        variances.npy (3,) float64, lambda_i, both of RGB 0-255
+
+A store of up to a gigabyte is held to its checksums whenever it is opened. Of a larger one with checks, a few images
+are held to theirs then and the others as they are first read, and all other files in whole.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +23,19 @@ from pydantic import BaseModel, ConfigDict
 
 from protocol.base.files import digest_file, new_folder
 from protocol.base.sealed import Damaged, one_line, read_sealed, write_sealed
+from protocol.datasets.colours import Sums, principal_colours
 
 VERSION = 2
 PARTS = ("train", "test")
 KINDS = ("images", "labels", "tiles")
 ARRAYS = (*(f"{part}_{kind}" for part in PARTS for kind in KINDS), "mean", "components", "variances")
 FILES = tuple(f"{name}.npy" for name in ARRAYS)
-HOLDS = ("store.json", *FILES)  # all that a store's folder may hold
-COMPONENT_DIGITS, VARIANCE_DIGITS = 9, 6  # after the point: far more than colours are shifted by
+CHECKS = tuple(f"{part}_checks" for part in PARTS)
+CHECKED = (*FILES, *(f"{name}.npy" for name in CHECKS))
+IMAGES = tuple(f"{part}_images.npy" for part in PARTS)
+HOLDS = ("store.json", *CHECKED)  # all that a store's folder may hold
+READ_WHOLE = 2**30  # bytes of images that are held to their checksum at every start
+SAMPLED = 16  # images of each part of a larger store
 REMEDY = "delete the folder and prepare the store again"
 
 
@@ -50,6 +59,32 @@ class Manifest(BaseModel):
         return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()
 
 
+def check_of(image: np.ndarray) -> int:
+    """The beginning of the SHA-256 of an image's bytes."""
+    return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "little")
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What images are held to as they are first read. ``where``: their file; ``seen``: which have been, (N,) bool."""
+
+    where: Path
+    values: np.ndarray  # (N,) uint64
+    seen: np.ndarray
+
+    def hold(self, images: np.ndarray, samples: Iterable[int]) -> None:
+        """See that these images are what was stored.
+
+        Raises:
+            Damaged: one is not.
+        """
+        for sample in samples:
+            if not self.seen[sample]:
+                if check_of(images[sample]) != self.values[sample]:
+                    raise Damaged(f"{self.where}: image {sample} is damaged: {REMEDY}")
+                self.seen[sample] = True
+
+
 @dataclass(frozen=True)
 class Split:
     """Training or test images with what the training set's statistics say of both."""
@@ -60,6 +95,16 @@ class Split:
     mean: np.ndarray  # (edge, edge, 3) float32
     components: np.ndarray  # (3, 3) float64
     variances: np.ndarray  # (3,) float64
+    checks: Checks | None = None
+
+    def hold(self, samples: np.ndarray) -> None:
+        """See that images that are about to be read are what was stored, where that is not known yet.
+
+        Raises:
+            Damaged: one is not.
+        """
+        if self.checks:
+            self.checks.hold(self.images, samples.tolist())
 
     @property
     def edge(self) -> int:
@@ -88,32 +133,37 @@ def read_manifest(folder: Path) -> Manifest:
     """
     missing = f"there is no data store at {folder}; make one with: {command_for(folder)}"
     manifest = read_sealed(folder / "store.json", Manifest, VERSION, missing, REMEDY)
-    if manifest.sha256.keys() != set(FILES):
+    if manifest.sha256.keys() not in (set(FILES), set(CHECKED)):
         raise Damaged(f"{folder / 'store.json'} does not list the files of a store: {REMEDY}")
     return manifest
 
 
 def command_for(folder: Path) -> str:
     """What prepares the store in ``folder``."""
-    what = "imagenet --train FOLDER --validation FOLDER" if folder.name == "imagenet" else "photos"
+    by_name = {"imagenet": "imagenet DIR", "imagenet-2010": "imagenet DIR --year 2010", "cifar10": "cifar10 DIR"}
+    photos = folder.name.startswith("photos")
+    what = "photos" if photos else by_name.get(folder.name, f"folder DIR --name {folder.name}")
     where = "" if folder.parent == Path("results/stores") else f" --data {folder.parent}"
     return f"nox -s prepare -- {what}{where}"
 
 
-def open_store(folder: Path, *, verify: bool = True) -> Store:
-    """Open a store; ``verify`` checks every file against its checksum.
+def open_store(folder: Path, *, verify: bool = True, whole: bool = False) -> Store:
+    """Open a store; ``verify`` holds its files to their checksums, ``whole`` all of them, however large.
 
     Raises:
         Misuse: there is no store, or another version of this project wrote it.
         Damaged: a file is missing, truncated or altered, or does not fit the others.
     """
     manifest = read_manifest(folder)
+    for name in manifest.sha256:
+        if not (folder / name).is_file():
+            raise Damaged(f"{folder / name} is missing: {REMEDY}")
+    checked = manifest.sha256.keys() == set(CHECKED)
+    size = sum((folder / name).stat().st_size for name in IMAGES)
+    by_image = verify and checked and not whole and size > READ_WHOLE
     for name, expected in manifest.sha256.items():
-        path = folder / name
-        if not path.is_file():
-            raise Damaged(f"{path} is missing: {REMEDY}")
-        if verify and digest_file(path) != expected:
-            raise Damaged(f"{path} is truncated or altered: {REMEDY}")
+        if verify and not (by_image and name in IMAGES) and digest_file(folder / name) != expected:
+            raise Damaged(f"{folder / name} is truncated or altered: {REMEDY}")
 
     def array(name: str) -> np.ndarray:
         try:
@@ -121,13 +171,19 @@ def open_store(folder: Path, *, verify: bool = True) -> Store:
         except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
             raise Damaged(f"{folder / name}.npy is no array of numbers ({one_line(error)}): {REMEDY}") from None
 
-    found = {name: array(name) for name in ARRAYS}
+    found = {name: array(name) for name in (*ARRAYS, *(CHECKS if checked else ()))}
     _check_arrays(folder, manifest, found)
     mean, components, variances = (np.asarray(found[name]) for name in ("mean", "components", "variances"))
 
     def split(part: str) -> Split:
         images, labels, tiles = (found[f"{part}_{kind}"] for kind in KINDS)
-        return Split(images, labels, tiles, mean, components, variances)
+        checks = None
+        if by_image:
+            values = found[f"{part}_checks"]
+            checks = Checks(folder / f"{part}_images.npy", values, np.zeros(len(values), bool))
+        made = Split(images, labels, tiles, mean, components, variances, checks)
+        made.hold(np.linspace(0, len(made) - 1, min(SAMPLED, len(made)), dtype=np.int64))
+        return made
 
     return Store(manifest, split("train"), split("test"))
 
@@ -148,6 +204,8 @@ def _check_arrays(folder: Path, manifest: Manifest, found: Mapping[str, np.ndarr
         count = manifest.counts.get(part, 0)
         shapes[f"{part}_images"] = ((count, edge, edge, 3), np.uint8)
         shapes[f"{part}_labels"] = shapes[f"{part}_tiles"] = ((count,), np.int64)
+        if f"{part}_checks" in found:
+            shapes[f"{part}_checks"] = ((count,), np.uint64)
     for name, (shape, dtype) in shapes.items():
         array = found[name]
         if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
@@ -181,39 +239,25 @@ def write_store(
 def seal(draft: Path, name: str, classes: list[str], *, source: str, colour_statistics: dict[str, float]) -> Manifest:
     """Add the training set's statistics and the manifest to a folder that holds both parts' arrays."""
     images = np.load(draft / "train_images.npy", mmap_mode="r", allow_pickle=False)
-    for key, array in zip(("mean", "components", "variances"), statistics(images), strict=True):
+    return finish(draft, name, classes, Sums.of(images), source=source, colour_statistics=colour_statistics)
+
+
+def finish(
+    draft: Path, name: str, classes: list[str], sums: Sums, *, source: str, colour_statistics: dict[str, float]
+) -> Manifest:
+    """Add what ``sums`` over the training images say, and the manifest, to a folder that holds both parts' arrays."""
+    for key, array in zip(("mean", "components", "variances"), principal_colours(sums), strict=True):
         np.save(draft / f"{key}.npy", array, allow_pickle=False)
+    there = [own for own in CHECKED if (draft / own).is_file()]
     manifest = Manifest(
         version=VERSION,
         name=name,
         classes=classes,
-        edge=int(images.shape[1]),
+        edge=int(np.load(draft / "train_images.npy", mmap_mode="r").shape[1]),
         counts={part: len(np.load(draft / f"{part}_labels.npy", mmap_mode="r")) for part in PARTS},
-        sha256={name: digest_file(draft / name) for name in FILES},
+        sha256={own: digest_file(draft / own) for own in there},
         colour_statistics=colour_statistics,
         source=source,
     )
     write_sealed(draft / "store.json", manifest)
     return manifest
-
-
-def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean image, and principal components and variances of the RGB values of all pixels (section 4.1)."""
-    total = np.zeros(images.shape[1:])
-    first, second, pixels = np.zeros(3), np.zeros((3, 3)), 0
-    for start in range(0, len(images), 256):
-        chunk = images[start : start + 256].astype(np.float64)
-        total += chunk.sum(axis=0)
-        flat = chunk.reshape(-1, 3)
-        first += flat.sum(axis=0)
-        second += flat.T @ flat
-        pixels += len(flat)
-    centre = first / pixels
-    variances, vectors = np.linalg.eigh(second / pixels - np.outer(centre, centre))
-    components = vectors.T[::-1]
-    # An eigenvector's sign is arbitrary: its largest entry is made positive, so that any library gives the same.
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(3), largest])[:, None]
-    # Nor are its last bits: two processors' libraries differ in them, and a store's digest with them.
-    components, variances = np.round(components, COMPONENT_DIGITS), np.round(variances[::-1], VARIANCE_DIGITS)
-    return (total / len(images)).astype(np.float32), np.ascontiguousarray(components), np.maximum(variances, 0)

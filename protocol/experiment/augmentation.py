@@ -123,6 +123,7 @@ def training_batch(
     """
     batch = np.empty((len(samples), 3, crop, crop), np.float32) if out is None else out
     _check(split, plan, crop, samples, batch)
+    split.hold(samples)
     means, factor = Means.of(split, crop, reading), float(np.float32(1 / reading.divisor))
     (compiled() or composed)(split, means, plan, crop, samples, factor, batch)
     return batch
@@ -216,6 +217,7 @@ def views(split: Split, crop: int, samples: np.ndarray, *, ten: bool, reading: D
     slack = split.edge - crop
     centre = (slack // 2, slack // 2)
     places = [(0, 0), (0, slack), (slack, 0), (slack, slack), centre] if ten else [centre]
+    split.hold(samples)
     pixels = split.images[samples].astype(np.float32)
     if not reading.centre_mean:
         pixels -= split.mean

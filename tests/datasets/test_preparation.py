@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from protocol.datasets import preparation
 from protocol.datasets.folders import material_of as folder_material
 from protocol.datasets.imagenet import YEARS, material_of
 from protocol.datasets.preparation import JOURNAL, Material, prepare
-from protocol.datasets.store import open_store, statistics
+from protocol.datasets.store import open_store
+from protocol.experiment.augmentation import Policy, plan_epoch, training_batch, views
 from tests.support.archives import BAD, CLASSES, COLOURS, ODD, jpeg, write_imagenet
 from tests.support.refusals import refused
 
@@ -106,8 +108,49 @@ def test_workers_and_blocks_change_no_byte(store: Path, archives: Path, tmp_path
 
 def test_sums_over_parts_are_the_statistics_of_all(store: Path) -> None:
     found = open_store(store).train
-    for own, expected in zip((found.mean, found.components, found.variances), statistics(found.images), strict=True):
-        np.testing.assert_array_equal(own, expected)
+    pixels = found.images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(found.mean, found.images.mean(axis=0), rtol=1e-6)
+    variances = np.linalg.eigvalsh(np.cov(pixels.T, bias=True))[::-1]
+    np.testing.assert_allclose(found.variances, variances, rtol=1e-6)
+    for component, variance in zip(found.components, found.variances, strict=True):
+        assert (pixels @ component).var() == pytest.approx(variance, rel=1e-6)
+
+
+def test_a_large_store_is_opened_quickly_and_its_images_are_held_to_their_checks(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "imagenet"
+    shutil.copytree(store, folder)
+    path = folder / "train_images.npy"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1  # in the last image, which is sampled
+    path.write_bytes(bytes(data))
+    with refused("train_images.npy is truncated or altered"):
+        open_store(folder)
+    monkeypatch.setattr("protocol.datasets.store.READ_WHOLE", 0)
+    last = len(open_store(store).train) - 1
+    with refused("train_images.npy", f"image {last} is damaged"):
+        open_store(folder)
+    data[-5] ^= 1
+    data[-5 - 3 * 256 * 256] ^= 1  # in the one before, which is not
+    path.write_bytes(bytes(data))
+    found = open_store(folder)
+    plan = plan_epoch(found.train, 224, Policy(), seed=0, epoch=0)
+    readers: list[Callable[[np.ndarray], np.ndarray]] = [
+        lambda samples: training_batch(found.train, plan, 224, samples),
+        lambda samples: views(found.train, 224, samples, ten=False),
+    ]
+    for read in readers:
+        read(np.array([0, 5, last]))
+        with refused(f"image {last - 1} is damaged"):
+            read(np.array([5, last - 1]))
+    assert found.train.checks is not None
+    assert found.train.checks.seen[[0, 5, last]].all()
+    with refused("train_images.npy is truncated or altered"):
+        open_store(folder, whole=True)
+    path.write_bytes(bytes(data[:-1]))
+    with refused("train_images.npy"):
+        open_store(folder)
 
 
 def test_a_store_that_is_there_is_left_alone(store: Path, archives: Path) -> None:

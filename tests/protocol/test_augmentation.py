@@ -9,7 +9,8 @@ import pytest
 
 from paper.recipe import PRESETS
 from protocol.base import native
-from protocol.datasets.store import Split, statistics
+from protocol.datasets.colours import Sums, principal_colours
+from protocol.datasets.store import Split
 from protocol.experiment import augmentation
 from protocol.experiment.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
 
@@ -21,7 +22,7 @@ COUNT = 40
 def split() -> Split:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (COUNT, EDGE, EDGE, 3), np.uint8)
-    mean, components, variances = statistics(images)
+    mean, components, variances = principal_colours(Sums.of(images))
     return Split(images, np.arange(COUNT), np.arange(COUNT), mean, components, variances)
 
 

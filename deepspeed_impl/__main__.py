@@ -23,14 +23,14 @@ def handler(verb: str) -> Callable[[PlacedRequest], None]:
             launch.die_with_ancestors()
             with nullcontext() if launch.by_user() else launch.accountable():
                 if launch.by_user():
-                    experiment = open_experiment(request.case, request.data, request.seed)
+                    experiment = open_experiment(request.case, request.data, request.seed, request.start)
                     if not check_folders(request, experiment):
                         launch.leave()
                 getattr(import_module(f"deepspeed_impl.{verb}"), verb)(request)
                 launch.leave()
         # What is wrong with a request is said once, here, and not by every rank.
         request = check_request(request)
-        if check_folders(request, open_experiment(request.case, request.data, request.seed)):
+        if check_folders(request, open_experiment(request.case, request.data, request.seed, request.start)):
             launch.launch(verb, request, sys.argv[2:])
 
     return handle

@@ -4,6 +4,7 @@ torch's ``SGD`` keeps the rate outside the velocity, so that after a rate drop i
 inside. Hence an optimizer of our own, which DeepSpeed drives.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,25 @@ from paper.recipe import Preset
 
 
 class PaperSGD(torch.optim.Optimizer):
-    """``rate`` is set before each step; biases have their own multiple of it, and their own decay."""
+    """``rate`` is set before each step; biases have their own multiple of it, and their own decay.
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset) -> None:
+    Layers that are ``frozen`` have a rate of 0.
+    """
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset, frozen: Collection[str] = ()) -> None:
         self.parameters, self.momentum, self.rate = parameters, recipe.momentum, 0.0
-        biases = [value for name, value in parameters.items() if name.endswith(".bias")]
-        weights = [value for name, value in parameters.items() if not name.endswith(".bias")]
-        bias_decay = recipe.decay if recipe.bias_decay else 0.0
-        super().__init__(
-            [
-                {"params": weights, "multiple": 1.0, "decay": recipe.decay, "lr": 0.0},
-                {"params": biases, "multiple": recipe.bias_rate, "decay": bias_decay, "lr": 0.0},
-            ],
-            {},
-        )
+        kinds = {"weight": (1.0, recipe.decay), "bias": (recipe.bias_rate, recipe.decay if recipe.bias_decay else 0.0)}
+        groups: list[dict[str, Any]] = []
+        for kind, (multiple, decay) in kinds.items():
+            for own, still in ((multiple, False), (0.0, True)):
+                held = [
+                    value
+                    for name, value in parameters.items()
+                    if name.endswith(f".{kind}") and (name.partition(".")[0] in frozen) == still
+                ]
+                if held or not still:
+                    groups.append({"params": held, "multiple": own, "decay": decay, "lr": 0.0})
+        super().__init__(groups, {})
         for parameter in parameters.values():
             self.state[parameter]["velocity"] = torch.zeros_like(parameter)
         self.keeps_norms, self.norms = False, dict[str, float]()

@@ -90,7 +90,7 @@ def open_session(
     """Build this rank's part of the network a request asks for, with the weights of step 0."""
     request = check_request(request)
     arithmetic = precision.settle(request.precision)
-    experiment = open_experiment(request.case, request.data, request.seed)
+    experiment = open_experiment(request.case, request.data, request.seed, request.start)
     # DeepSpeed would compile a collective for inference, which nothing here calls. A run killed meanwhile leaves that
     # build's lock behind, and every run after it waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -127,7 +127,7 @@ def open_session(
         (stage,) = (part for part in module.modules() if isinstance(part, Stage))
         module.to(dtype)
         stage.load(experiment.weights())
-        optimizer = PaperSGD(stage.canonical(), experiment.recipe)
+        optimizer = PaperSGD(stage.canonical(), experiment.recipe, request.case.frozen)
         engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,

@@ -19,7 +19,7 @@ from protocol.runs.series import carry_out
 def handler(verb: str) -> Callable[[PlacedRequest], None]:
     def handle(request: PlacedRequest) -> None:
         check_platform()
-        if not check_folders(request, open_experiment(request.case, request.data, request.seed)):
+        if not check_folders(request, open_experiment(request.case, request.data, request.seed, request.start)):
             return
         set_threads(request)
         getattr(import_module(f"gluon_impl.{verb}"), verb)(request)

@@ -11,7 +11,8 @@ from protocol.runs.run import saved_weights
 
 
 def evaluate(request: EvaluateRequest) -> None:
-    """Say the errors of a finished run's weights, with one view and with ten."""
+    """Say the errors of a model's weights, or of a finished run's, with one view and with ten."""
     session = open_session(request, "train")
-    session.network.load(saved_weights(request.out, session.experiment.network))
+    if request.start is None:
+        session.network.load(saved_weights(request.out, session.experiment.network))
     training.evaluate(Trainee(session))

@@ -4,7 +4,7 @@ MXNet's fused ``sgd_mom_update`` keeps the rate inside the velocity, as the pape
 its own: no parameter lives in two, so nothing is exchanged but between replicas, whose gradients the kvstore adds up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import mxnet as mx
@@ -46,14 +46,15 @@ class PaperSGD(mx.optimizer.Optimizer):
 
 
 class Optimizer:
-    """One ``Trainer`` per share of ``network``."""
+    """One ``Trainer`` per share of ``network``; layers that are ``frozen`` have a rate of 0."""
 
-    def __init__(self, network: AlexNet, recipe: Preset) -> None:
+    def __init__(self, network: AlexNet, recipe: Preset, frozen: Collection[str] = ()) -> None:
         self.network = network
         for name, parts in network.canonical().items():
-            is_bias = name.endswith(".bias")
+            layer, _, kind = name.partition(".")
+            is_bias, own = kind == "bias", 0.0 if layer in frozen else 1.0
             for parameter in parts:
-                parameter.lr_mult = recipe.bias_rate if is_bias else 1.0
+                parameter.lr_mult = own * (recipe.bias_rate if is_bias else 1.0)
                 parameter.wd_mult = 1.0 if recipe.bias_decay or not is_bias else 0.0
         settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
         self.trainers = [

@@ -39,7 +39,7 @@ def open_session(
     devices = list(request.devices) or placement.default_devices(request.grid)
     contexts = placement.contexts(request.grid, devices)
     size, count = request.micro_batch, request.micro_batches
-    experiment = open_experiment(request.case, request.data, request.seed)
+    experiment = open_experiment(request.case, request.data, request.seed, request.start)
     try:
         shares = placement.shares(request.grid, experiment.network, contexts, request.dtype, size, count)
         network = AlexNet(experiment.network, contexts, request.dtype, make, shares, count)
@@ -62,7 +62,7 @@ def open_session(
         sources=SOURCES,
         **surroundings(PACKAGES),
     )
-    return Session(experiment, network, Optimizer(network, experiment.recipe), record)
+    return Session(experiment, network, Optimizer(network, experiment.recipe, request.case.frozen), record)
 
 
 def context_name(context: mx.Context) -> str:

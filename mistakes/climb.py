@@ -32,7 +32,7 @@ def main(backend: str, plan: Path) -> None:
         request = make(backend, run["case"], **run["settings"], **paths, oracle=Path(run["oracle"]))
         with pytest.MonkeyPatch.context() as patch:
             # Who makes a mistake takes its experiment for the right one.
-            right = open_experiment(request.case, request.data, request.seed).plan_hash()
+            right = open_experiment(request.case, request.data, request.seed, request.start).plan_hash()
             patch.setattr(Experiment, "plan_hash", lambda self, known=right: known)
             if run["resumes"]:
                 train(make_train(backend, run["case"], **run["settings"], **paths, steps=STOPPED_AFTER))

@@ -14,7 +14,15 @@ import typer
 from protocol.base.errors import Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.lint.record import LintRequest, make_lint_request
-from protocol.runs.request import SeriesRequest, make_bench, make_evaluate, make_parity, make_series, make_train
+from protocol.runs.request import (
+    SeriesRequest,
+    make_bench,
+    make_evaluate,
+    make_outputs,
+    make_parity,
+    make_series,
+    make_train,
+)
 
 Asked = TypeVar("Asked")
 INTERRUPTED = 130
@@ -23,6 +31,7 @@ BACKEND_VERBS: dict[str, tuple[str, Callable[..., Any]]] = {
     "train": ("Train a case, or go on with it.", make_train),
     "evaluate": ("Test a trained run's weights with one view and with ten.", make_evaluate),
     "parity": ("Carry out the oracle's steps, reading by reading, and measure the distance from it.", make_parity),
+    "outputs": ("Write what a model makes of a store's images: features and probabilities.", make_outputs),
     "bench": ("Measure a training step's time and memory.", make_bench),
 }
 

@@ -12,6 +12,8 @@ from paper.recipe import PRESETS, Preset, preset
 from protocol.experiment.augmentation import Policy
 from protocol.experiment.weights import initial_deviations
 
+FINE_TUNING = ("start", "fresh", "frozen")  # fields of a case
+
 
 @dataclass(frozen=True)
 class Case:
@@ -20,6 +22,9 @@ class Case:
     ``limit`` and ``test_limit``: train, or test, on only so many images.
 
     ``deviations``: the preset whose initial deviations are used, where they are not ``preset``'s own.
+
+    ``start``: the SHA-256 of the weights that training begins with, where they are a model's; ``fresh``: layers whose
+    weights are drawn all the same; ``frozen``: layers whose weights stay as they are.
     """
 
     name: str
@@ -45,6 +50,9 @@ class Case:
     dropout: bool = True
     decay: bool = True
     bias_ones: bool = True
+    start: str = ""
+    fresh: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
     def recipe(self) -> Preset:
         chosen = preset(self.preset)
@@ -80,8 +88,9 @@ class Case:
         return self.rate * 10.0**-fallen
 
     def content(self) -> dict[str, Any]:
-        """Every field as plain data, for a record."""
-        return {**asdict(self), "drops": list(self.drops)}
+        """Every field as plain data, for a record; those of fine-tuning only where there is some."""
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in found.items() if value or name not in FINE_TUNING}
 
 
 _photos = Case(
@@ -257,6 +266,21 @@ CASES: dict[str, Case] = {
             checkpoint_steps=1000,
             why="the full-size network's first 320 steps: does an interpretation of the recipe begin to train?",
             cost="two minutes on two cores",
+        ),
+        replace(
+            _photos,
+            name="fine-tune",
+            size="full",
+            store="photos-full",
+            classes=1000,
+            epochs=10,
+            rate=0.001,
+            drops=(7,),
+            batch=32,
+            deviations=None,
+            checkpoint_steps=200,
+            why="from a model's weights on your own pictures: --start MODEL --store NAME",
+            cost="an hour on two cores for a thousand pictures",
         ),
         replace(
             _photos,

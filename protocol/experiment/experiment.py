@@ -16,6 +16,7 @@ from protocol.base.errors import Misuse
 from protocol.datasets.store import Split, Store, open_store
 from protocol.experiment.augmentation import EpochPlan, plan_epoch, training_batch, views
 from protocol.experiment.cases import Case
+from protocol.experiment.start import Start, read_start
 from protocol.experiment.weights import initial_weights
 
 AHEAD = 2  # steps whose images are prepared beyond the one in use
@@ -30,6 +31,7 @@ class Experiment:
     case: Case
     store: Store
     seed: int
+    start: Start | None = None
 
     @cached_property
     def network(self) -> Network:
@@ -42,12 +44,16 @@ class Experiment:
     @cached_property
     def training(self) -> Split:
         """The images trained on."""
-        return self.store.train.first(self.case.limit)
+        return self._centred(self.store.train.first(self.case.limit))
 
     @cached_property
     def testing(self) -> Split:
         """The images tested on."""
-        return self.store.test.first(self.case.test_limit)
+        return self._centred(self.store.test.first(self.case.test_limit))
+
+    def _centred(self, split: Split) -> Split:
+        """Images less what a model expects to be taken off, where training starts from one."""
+        return replace(split, mean=self.start.mean(split.edge)) if self.start else split
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,7 +69,8 @@ class Experiment:
         return self.network.input_shape[1]
 
     def weights(self) -> dict[str, np.ndarray]:
-        return initial_weights(self.network, self.case.initial_deviations(), self.recipe, self.seed)
+        drawn = initial_weights(self.network, self.case.initial_deviations(), self.recipe, self.seed)
+        return drawn | self.start.tensors if self.start else drawn
 
     def rate(self, step: int) -> float:
         return self.case.rate_at(step, self.steps_per_epoch)
@@ -130,11 +137,11 @@ def images_per_second(experiment: Experiment) -> float:
     return experiment.case.batch / median(seconds)
 
 
-def open_experiment(case: Case, data: Path, seed: int) -> Experiment:
-    """Open the case's store below ``data``.
+def open_experiment(case: Case, data: Path, seed: int, start: Path | None = None) -> Experiment:
+    """Open the case's store below ``data``; ``start``: the folder of the model that it begins with.
 
     Raises:
-        Misuse: the store is absent or damaged, or does not suit the case.
+        Misuse: the store is absent or damaged, or does not suit the case, or the model does not.
     """
     store = open_store(data / case.store)
     network = case.network()
@@ -145,7 +152,8 @@ def open_experiment(case: Case, data: Path, seed: int) -> Experiment:
         )
     if len(store.manifest.classes) > case.classes:
         raise Misuse(f"{data / case.store} has {len(store.manifest.classes)} classes, case {case.name} {case.classes}")
-    experiment = Experiment(case, store, seed)
+    begins = read_start(start, network, case.start, case.fresh) if start else None
+    experiment = Experiment(case, store, seed, begins)
     if experiment.steps_per_epoch == 0:
         raise Misuse(f"a batch of {case.batch} is larger than the {len(experiment.training)} images of {case.store}")
     return experiment

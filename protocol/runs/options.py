@@ -29,6 +29,16 @@ PresetName = Annotated[
 Batch = Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=WHAT)]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training set.", rich_help_panel=WHAT)]
 Store = Annotated[str | None, typer.Option(help="Other data: the name of a store below --data.", rich_help_panel=WHAT)]
+Start = Annotated[
+    Path | None, typer.Option(help="A model's folder: its network, weights and mean.", rich_help_panel=WHAT)
+]
+Model = Annotated[Path, typer.Option("--start", help="The model's folder.", rich_help_panel=WHAT)]
+OfStore = Annotated[str, typer.Option("--store", help="Whose images: a store below --data.", rich_help_panel=WHAT)]
+Parts = Annotated[str, typer.Option(help="train, test, or both.", rich_help_panel=WHAT)]
+Ten = Annotated[bool, typer.Option("--ten", help="Average ten views' probabilities.", rich_help_panel=HOW)]
+Freeze = Annotated[
+    str | None, typer.Option(help="Layers whose weights stay as they are: conv1,conv2 ...", rich_help_panel=WHAT)
+]
 Rate = Annotated[float | None, typer.Option(help="The learning rate that it begins with.", rich_help_panel=WHAT)]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.", rich_help_panel=WHAT)]
 Placement = Annotated[

@@ -3,16 +3,18 @@
 Each type has a function that makes it, whose parameters are the verb's flags.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from paper.architecture import variant as find_variant
 from paper.names import unknown
+from paper.recipe import LAYERS
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
-from protocol.datasets.store import read_manifest
+from protocol.datasets.store import PARTS, read_manifest
+from protocol.exchange.model import read_model
 from protocol.experiment.cases import Case, find_case
 from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 from protocol.placement.grid import Grid
@@ -22,6 +24,7 @@ from protocol.runs.entries import read_entries
 RUNS = Path("results/runs")
 STORES = Path("results/stores")
 USUAL = ",".join(TAKEN)
+BOTH = ",".join(PARTS)
 # What weights, their gradients and momentum are kept in; with bf16, activations are bfloat16.
 PRECISIONS = {"fp32": "float32", "fp64": "float64", "tf32": "float32", "bf16": "float32"}
 
@@ -62,6 +65,7 @@ class PlacedRequest(Request):
     devices: tuple[str, ...]
     micro_batch: int
     precision: str = "fp32"
+    start: Path | None = None  # the folder of the model that it begins with
 
     @property
     def placement(self) -> str:
@@ -105,6 +109,14 @@ class SeriesRequest:
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(PlacedRequest):
     """The test of a finished run's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputsRequest(PlacedRequest):
+    """What a model makes of a store's images. ``ten``: probabilities are the mean over ten views."""
+
+    parts: tuple[str, ...]
+    ten: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +181,8 @@ def make_train(
     micro_batch: options.MicroBatch = None,
     precision: options.Precision = "fp32",
     store: options.Store = None,
+    start: options.Start = None,
+    freeze: options.Freeze = None,
     rate: options.Rate = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
@@ -177,15 +191,24 @@ def make_train(
     out: options.Out = None,
     oracle: options.Oracle = None,
 ) -> TrainRequest:
+    if start and (variant or preset):
+        raise Misuse("--start brings its own variant and preset: leave out --variant and --preset")
     chosen = _case(case, variant, preset, batch, epochs)
     if rate is not None and not 0 < rate < float("inf"):
         raise Misuse(f"--rate must be above 0, not {rate}")
     chosen = replace(chosen, rate=rate or chosen.rate)
+    answers: list[str] = []
+    if start:
+        chosen, answers = _from(chosen, start)
+    own = chosen.classes
     if store:
         chosen = _on(chosen, store, data)
+    if start and (chosen.classes != own or (answers and answers != read_manifest(data / chosen.store).classes)):
+        chosen = replace(chosen, fresh=(LAYERS[-1],))  # what answered to other classes
+    chosen = replace(chosen, frozen=_frozen(chosen, freeze))
     if observe and (Grid.parse(placement).devices > 1 or steps is not None):
         raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")
-    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
+    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out) | {"start": start}
     return TrainRequest(**placed, steps=_at_least_1("--steps", steps), resume=resume, oracle=oracle, observe=observe)
 
 
@@ -209,11 +232,40 @@ def make_evaluate(
     devices: options.Devices = None,
     micro_batch: options.MicroBatch = None,
     precision: options.Precision = "fp32",
+    store: options.Store = None,
+    start: options.Start = None,
     data: options.Data = STORES,
     out: options.Out = None,
 ) -> EvaluateRequest:
     chosen = _case(case, variant, preset, batch, None)
-    return EvaluateRequest(**_placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out))
+    if start:
+        chosen, _ = _from(chosen, start)
+    if store:
+        chosen = replace(chosen, store=store, limit=None, test_limit=None)
+    placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
+    return EvaluateRequest(**placed | {"start": start})
+
+
+def make_outputs(
+    backend: str,
+    start: options.Model,
+    store: options.OfStore,
+    parts: options.Parts = BOTH,
+    ten: options.Ten = False,
+    batch: options.Batch = 32,
+    devices: options.Devices = None,
+    precision: options.Precision = "fp32",
+    data: options.Data = STORES,
+    out: options.Out = None,
+) -> OutputsRequest:
+    chosen, _ = _from(find_case("fine-tune"), start)
+    chosen = replace(chosen, store=store, batch=_at_least_1("--batch", batch) or chosen.batch)
+    for part in parts.split(","):
+        if part not in PARTS:
+            raise Misuse(unknown("part", part, PARTS))
+    folder = out or RUNS / backend / "outputs" / store
+    placed = _placed(backend, chosen, 0, "single", devices, None, precision, data, folder)
+    return OutputsRequest(**placed | {"start": start}, parts=tuple(parts.split(",")), ten=ten)
 
 
 def make_parity(
@@ -284,6 +336,23 @@ def _on(case: Case, store: str, data: Path) -> Case:
     columns = find_variant(case.variant).columns
     classes = columns * ceil(len(manifest.classes) / columns)
     return replace(case, store=store, classes=classes, limit=limit)
+
+
+def _from(case: Case, start: Path) -> tuple[Case, list[str]]:
+    """``case`` with the network of the model in ``start``, and the names of its classes where they are known."""
+    model, card = read_model(start)
+    return replace(case, **asdict(model.spec), deviations=None, start=card.sha256), card.classes
+
+
+def _frozen(case: Case, told: str | None) -> tuple[str, ...]:
+    known = [layer.name for layer in case.network().weighted()]
+    names = tuple(filter(None, (told or "").split(",")))
+    for name in names:
+        if name not in known:
+            raise Misuse(unknown("layer", name, known))
+    if set(names) == set(known):
+        raise Misuse("--freeze leaves no layer to train: --steps 0 is no training, and evaluate tests a model")
+    return tuple(name for name in known if name in names)
 
 
 def _placed(

@@ -372,7 +372,7 @@ def check_oracle(request: TrainRequest | ParityRequest, oracle: Path) -> None:
         Misuse: it is of another experiment, or what it found is damaged or not there.
     """
     record = read_record(oracle)
-    if record.plan_hash != open_experiment(request.case, request.data, request.seed).plan_hash():
+    if record.plan_hash != open_experiment(request.case, request.data, request.seed, request.start).plan_hash():
         raise Misuse(f"{oracle} is of another experiment (other data, case or seed): the two have no common truth")
     for name in ("tensors.safetensors", "choices.safetensors"):
         if not (oracle / name).is_file():
@@ -389,7 +389,8 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
         Misuse: a folder lacks what is needed, is damaged, belongs to another experiment, or is no run's.
     """
     if isinstance(request, EvaluateRequest):
-        saved_weights(request.out, experiment.network)
+        if request.start is None:
+            saved_weights(request.out, experiment.network)
         return True
     check_out(request.out)
     if isinstance(request, TrainRequest):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare import completeness, conductor, tables
+from compare import completeness, conductor, looks, tables
 from compare import ladder as climbing
 from compare.audit import build as auditing
 from compare.audit.findings import Verdict
@@ -63,6 +63,7 @@ STYLES = {
 
 Interpreters = Annotated[list[str] | None, typer.Option(help=conductor.INTERPRETER_HELP, metavar="BACKEND=PYTHON")]
 
+DataFolder = Annotated[Path, typer.Option(help="The folder of prepared data sets.")]
 OnStore = Annotated[
     str | None, typer.Option(help="Other data: the name of a store in results/stores, such as cifar10 or imagenet.")
 ]
@@ -206,7 +207,7 @@ def make_plan() -> None:
 @app.command()
 def audit(
     runs: Annotated[Path, typer.Option(help="The folder of runs.")] = RUNS,
-    data: Annotated[Path, typer.Option(help="The folder of prepared data sets.")] = STORES,
+    data: DataFolder = STORES,
     out: Annotated[Path, typer.Option(help="The audit's folder.")] = AUDIT,
     profile: Annotated[str, typer.Option(help="Whose runs should be there.")] = "quick",
     every: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
@@ -215,6 +216,24 @@ def audit(
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
     sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(BACKENDS)), every=every) else 1)
+
+
+OutputsFolder = Annotated[Path, typer.Argument(help="What a backend's verb outputs wrote.")]
+Images = Annotated[str | None, typer.Option(help="Which test images to draw: 0,5,9.", show_default="spread over all")]
+
+
+@app.command()
+def classify(folder: OutputsFolder, images: Images = None, data: DataFolder = STORES) -> None:
+    """Write and draw the five likeliest classes of a store's test images, from a model's outputs (figure 4, left)."""
+    for path in looks.classify(folder, data, images):
+        log(str(path))
+
+
+@app.command()
+def search(folder: OutputsFolder, images: Images = None, data: DataFolder = STORES) -> None:
+    """Find and draw the training images nearest to test images in fc7, from a model's outputs (figure 4, right)."""
+    for path in looks.search(folder, data, images):
+        log(str(path))
 
 
 @app.command()

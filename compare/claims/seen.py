@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from compare import gallery
 from compare.claims.arms import BASELINE
 from compare.claims.shards import Task
 from compare.style import DPI
@@ -32,7 +33,7 @@ AT_ONCE = 100
 LAYERS = ("conv1", "conv3", "conv5", "fc8")
 UNITS, PATCHES = 5, 6
 STEPS, STEP, FADING = 80, 1.0, 0.02  # of the ascent: steps, their length in grey levels a pixel, and the pull to grey
-QUERIES, GUESSES = 8, 5
+QUERIES = 8
 
 
 @dataclass(frozen=True)
@@ -184,21 +185,17 @@ def neighbours(trained: Trained) -> Figure:
         "fc7": (trained.all_outputs(last, memory).reshape(len(memory), -1), trained.outputs(last, queries)),
         "pixels": (memory.reshape(len(memory), -1), queries.reshape(len(queries), -1)),
     }
-    figure, axes = plt.subplots(QUERIES, 3 + 2 * PATCHES, figsize=(11, 6.2), layout="constrained")
-    for panel in axes.flat:
-        panel.axis("off")
-    for row, pixels in zip(axes, shown(experiment, asked, test=True), strict=True):
-        row[0].imshow(pixels)
-    for block, (memorised, places) in enumerate(spaces.values()):
-        for row, place in zip(axes, places.reshape(len(places), -1), strict=True):
-            nearest = np.argsort(((memorised - place) ** 2).sum(axis=1), kind="stable")[:PATCHES]
-            first = 2 + block * (PATCHES + 1)
-            for panel, image in zip(row[first:], shown(experiment, nearest), strict=False):
-                panel.imshow(image)
-    axes[0, 0].set_title("test", fontsize=9)
-    axes[0, 2].set_title("nearest in fc7", fontsize=9, loc="left")
-    axes[0, 3 + PATCHES].set_title("nearest in pixels", fontsize=9, loc="left")
-    return figure
+    found = {}
+    for name, (memorised, places) in spaces.items():
+        nearest = np.array(
+            [
+                np.argsort(((memorised - place) ** 2).sum(axis=1), kind="stable")[:PATCHES]
+                for place in places.reshape(len(places), -1)
+            ]
+        )
+        pixels = shown(experiment, nearest.ravel())
+        found[name] = pixels.reshape(*nearest.shape, *pixels.shape[1:])
+    return gallery.neighbours(shown(experiment, asked, test=True), found)
 
 
 def guesses(trained: Trained) -> Figure:
@@ -208,20 +205,9 @@ def guesses(trained: Trained) -> Figure:
     (views,) = experiment.test_views(asked, ten=False)
     likely = softmax(trained.outputs(experiment.network.layers[-1].name, views).astype(np.float64))
     classes = experiment.store.manifest.classes
-    figure, axes = plt.subplots(2, QUERIES, figsize=(14, 3.6), layout="constrained", height_ratios=(3, 2))
-    for place, (sample, pixels) in enumerate(zip(asked, shown(experiment, asked, test=True), strict=True)):
-        right = int(experiment.testing.labels[sample])
-        axes[0, place].imshow(pixels)
-        axes[0, place].set_title(classes[right], fontsize=9)
-        axes[0, place].axis("off")
-        best = np.argsort(-likely[place], kind="stable")[:GUESSES]
-        colours = ["#7fb8d4" if label == right else "0.8" for label in best]
-        bars = axes[1, place]
-        bars.barh(range(GUESSES), likely[place, best], color=colours)
-        for at, label in enumerate(best):
-            bars.text(0.03, at, classes[label], va="center", fontsize=8)
-        bars.set(xlim=(0, 1), ylim=(GUESSES - 0.5, -0.5), xticks=[], yticks=[])
-    return figure
+    right = [int(label) for label in experiment.testing.labels[asked]]
+    titles = [classes[label] for label in right]
+    return gallery.guesses(shown(experiment, asked, test=True), titles, right, likely, classes)
 
 
 def _one_of_each(experiment: Experiment) -> np.ndarray:

@@ -8,6 +8,7 @@ While it is written, the draft of the store holds beside the arrays
 and the finished store, beside what every store has,
 
     material.json        a hash of the files that it was made of
+    files.csv            which file each picture comes from
     remarks.csv          which of them were left out, and what was unusual about others
 
 A picture's place is drawn, so that the first k of a store are a fair cut of all classes, while files are read in their
@@ -26,7 +27,7 @@ import signal
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -49,8 +50,9 @@ from protocol.datasets.pictures import Unreadable, decoders, picture
 from protocol.datasets.store import HOLDS, PARTS, VERSION, Manifest, read_manifest
 from protocol.datasets.tree import Leaf
 
-MATERIAL, REMARKS, JOURNAL, DIGESTS = "material.json", "remarks.csv", "journal.jsonl", "digests.npy"
-OWN = (*HOLDS, MATERIAL, REMARKS, JOURNAL, DIGESTS)  # all that a store of this module, or its draft, may hold
+MATERIAL, SOURCES, REMARKS = "material.json", "files.csv", "remarks.csv"
+JOURNAL, DIGESTS = "journal.jsonl", "digests.npy"
+OWN = (*HOLDS, MATERIAL, SOURCES, REMARKS, JOURNAL, DIGESTS)  # all that a store of this module, or its draft, may hold
 BLOCK = 256  # files that are read, or pictures that are summed up, by a worker at a time
 DIGEST = 16  # bytes
 LARGEST_FILE = 2**28  # bytes
@@ -163,10 +165,23 @@ def _check_share(folder: Path, draft: Path, remarks: list[Remark], material: Mat
 
 def write_remarks(path: Path, remarks: list[Remark]) -> None:
     """``remarks.csv``."""
-    text = io.StringIO()
     rows = ((remark.part, remark.file, "yes" if remark.kept else "no", remark.text) for remark in remarks)
-    csv.writer(text, lineterminator="\n").writerows([("part", "file", "kept", "remark"), *rows])
+    _write_rows(path, [("part", "file", "kept", "remark"), *rows])
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())
+
+
+def file_names(store: Path, part: str, count: int) -> list[str]:
+    """Which file each picture of a part comes from; its number where the store does not say."""
+    path = store / SOURCES
+    if not path.is_file():
+        return [f"{part} {number}" for number in range(count)]
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["file"] for row in csv.DictReader(file) if row["part"] == part]
 
 
 class Work:
@@ -272,8 +287,11 @@ class Work:
 
     def finish(self, executor: ProcessPoolExecutor, remarks: list[Remark]) -> None:
         """Close the gaps, add what the training pixels say of all, and the manifest."""
+        rows = [("part", "image", "file")]
         for part in PARTS:
-            self._close_gaps(part)
+            samples = self.material.parts[part]
+            rows += [(part, str(at), name_of(samples[file])) for at, file in enumerate(self._close_gaps(part).tolist())]
+        _write_rows(self.draft / SOURCES, rows)
         sums = Sums.none(self.material.edge)
         counts = {part: len(np.load(self.images(part), mmap_mode="r")) for part in PARTS}
         checks = {part: np.empty(count, np.uint64) for part, count in counts.items()}
@@ -295,7 +313,7 @@ class Work:
         source = f"{self.material.source}; decoded by {decoders()}"
         store.finish(self.draft, self.material.name, self.material.classes, sums, source=source, colour_statistics={})
 
-    def _close_gaps(self, part: str) -> None:
+    def _close_gaps(self, part: str) -> np.ndarray:
         """Put the last pictures in the places of those left out, and cut the file. Done twice, it comes to the same."""
         samples, places, out = self.material.parts[part], self.places[part], self.out[part]
         labels = np.empty(len(samples), np.int64)
@@ -320,6 +338,7 @@ class Work:
                 file.truncate(begins + count * size)
         np.save(self.draft / f"{part}_labels.npy", labels[:count])
         np.save(self.draft / f"{part}_tiles.npy", tiles[:count])
+        return tiles[:count]
 
 
 def name_of(sample: Sample) -> str:

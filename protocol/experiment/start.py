@@ -17,6 +17,7 @@ class Start:
 
     tensors: dict[str, np.ndarray]
     taken_off: np.ndarray  # (3,) or (3, crop, crop), red first, of 0 to 255
+    classes: tuple[str, ...] = ()  # what its last layer answers to, where that is known
 
     def mean(self, edge: int) -> np.ndarray:
         """What is taken off a stored image (edge, edge, 3) float32: a mean image goes on beyond its rim as it ends."""
@@ -41,4 +42,4 @@ def read_start(folder: Path, network: Network, digest: str, fresh: Collection[st
     for name, shape in network.parameter_shapes().items():
         if name in found and found[name].shape != shape:
             raise Misuse(f"{folder} has {name} of shape {found[name].shape}, this network {shape}")
-    return Start(found, model.mean)
+    return Start(found, model.mean, tuple(card.classes))

@@ -38,6 +38,7 @@ class Outputs(BaseModel):
     store: str
     store_digest: str
     views: int
+    classes: list[str]  # of the probabilities, where their names are known
     sha256: dict[str, str]
 
 
@@ -56,9 +57,10 @@ def write(trainee: Trainee, request: OutputsRequest) -> None:
         record = Outputs(
             backend=request.backend,
             model=experiment.case.start,
-            store=experiment.store.manifest.name,
+            store=experiment.case.store,
             store_digest=experiment.store.manifest.digest,
             views=10 if request.ten else 1,
+            classes=list(experiment.start.classes) if experiment.start else [],
             sha256={name: digest_file(request.out / name) for name in names},
         )
         write_sealed(request.out / MARK, record)

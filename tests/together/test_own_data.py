@@ -14,6 +14,7 @@ from protocol.datasets.preparation import prepare
 from protocol.datasets.store import open_store
 from protocol.exchange.model import read_model
 from protocol.exchange.reading import read_foreign
+from protocol.runs import outputs
 from protocol.runs.evaluation import ranks
 from protocol.runs.record import read_record
 from tests.support.archives import CLASSES, write_imagenet
@@ -65,6 +66,18 @@ def test_from_archives_to_a_network_that_others_can_run(data: Path, tmp_path: Pa
     kept = load_file(where / "predictions.safetensors")
     np.testing.assert_array_equal(ranks(logits, test.labels), kept["ranks_1"])
     assert len(set(kept["ranks_1"].tolist())) > 3  # it is no network of one opinion
+
+    # The model by itself, as a backend runs it: the same ranks, and pictures to look at.
+    given = ("--start", tmp_path / "model", "--store", "imagenet", "--data", data, "--out", tmp_path / "seen")
+    call(INTERPRETERS[backend], f"{backend}_impl", "outputs", *given, cwd=tmp_path)
+    _, arrays = outputs.read(tmp_path / "seen")
+    np.testing.assert_array_equal(ranks(arrays["test_probabilities"], test.labels), kept["ranks_1"])
+    for verb, name in (("classify", "guesses"), ("search", "neighbours")):
+        call(sys.executable, "compare", verb, tmp_path / "seen", "--data", data, cwd=tmp_path)
+        rows = (tmp_path / "seen" / f"{name}.csv").read_text().splitlines()
+        assert len(rows) == 1 + (5 * TESTS if verb == "classify" else 8 * 6)
+        assert "ILSVRC2012_val_" in rows[1]
+        assert (tmp_path / "seen" / f"{name}.png").stat().st_size > 10_000
 
     # And in again, from ONNX, with the same bits.
     again, _ = read_foreign(tmp_path / "model" / "model.onnx")

@@ -1,0 +1,56 @@
+"""The two halves of the paper's figure 4: images with their likeliest labels, and images with those nearest to them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+GUESSES = 5
+RIGHT, OTHER = "#7fb8d4", "0.8"
+LONGEST = 24  # letters of a label
+
+
+def guesses(
+    images: np.ndarray, titles: Sequence[str], right: Sequence[int | None], likely: np.ndarray, classes: Sequence[str]
+) -> Figure:
+    """Images (count, rows, columns, 3) from 0 to 1 over their five likeliest labels; the ``right`` one is blue.
+
+    ``likely``: probabilities (count, classes).
+    """
+    count, shown = len(images), min(GUESSES, likely.shape[1])
+    figure, axes = plt.subplots(
+        2, count, figsize=(1.75 * count, 3.6), layout="constrained", height_ratios=(3, 2), squeeze=False
+    )
+    for place, (image, title) in enumerate(zip(images, titles, strict=True)):
+        axes[0, place].imshow(image)
+        axes[0, place].set_title(title[-LONGEST:], fontsize=9)
+        axes[0, place].axis("off")
+        best = np.argsort(-likely[place], kind="stable")[:shown]
+        bars = axes[1, place]
+        bars.barh(range(shown), likely[place, best], color=[RIGHT if own == right[place] else OTHER for own in best])
+        for at, label in enumerate(best):
+            bars.text(0.03, at, classes[label][:LONGEST], va="center", fontsize=8)
+        bars.set(xlim=(0, 1), ylim=(shown - 0.5, -0.5), xticks=[], yticks=[])
+    return figure
+
+
+def neighbours(queries: np.ndarray, nearest: Mapping[str, np.ndarray]) -> Figure:
+    """Images (count, rows, columns, 3) beside the nearest to each: by what they are compared in, (count, k, ...)."""
+    k = next(iter(nearest.values())).shape[1]
+    wide = 3 + len(nearest) * k + len(nearest) - 2
+    figure, axes = plt.subplots(
+        len(queries), wide, figsize=(0.74 * wide, 0.78 * len(queries)), layout="constrained", squeeze=False
+    )
+    for panel in axes.flat:
+        panel.axis("off")
+    axes[0, 0].set_title("test", fontsize=9)
+    for row, image in zip(axes, queries, strict=True):
+        row[0].imshow(image)
+    for block, (name, found) in enumerate(nearest.items()):
+        first = 2 + block * (k + 1)
+        axes[0, first].set_title(f"nearest in {name}", fontsize=9, loc="left")
+        for row, images in zip(axes, found, strict=True):
+            for panel, image in zip(row[first : first + k], images, strict=True):
+                panel.imshow(image)
+    return figure

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 GUESSES = 5
 RIGHT, OTHER = "#7fb8d4", "0.8"
-LONGEST = 24  # letters of a label
+LONGEST = 20  # letters of a label
 
 
 def guesses(

@@ -87,7 +87,7 @@ def classify(folder: Path, data: Path, told: str | None) -> list[Path]:
     )
     write_table(folder / "guesses.csv", GUESS_COLUMNS, rows)
     chosen = _chosen(told, len(split))
-    titles = [names[image].rpartition("/")[2] for image in chosen]
+    titles = [Path(names[image]).stem for image in chosen]
     right = [classes.index(name) if (name := own[split.labels[image]]) in classes else None for image in chosen]
     _save(gallery.guesses(_shown(split, chosen), titles, right, likely[chosen], classes), folder / "guesses.png")
     return [folder / "guesses.csv", folder / "guesses.png"]

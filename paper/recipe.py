@@ -106,6 +106,16 @@ PRESETS: dict[str, Preset] = {
             inverted_dropout=True,
         ),
         Preset(
+            "caffenet",
+            "BVLC's bvlc_reference_caffenet",
+            _deviation(0.01, 0.01, 0.005, 0.01),
+            bias_rate=2.0,
+            bias_decay=False,
+            norm=NormScale(divided=True, k=1.0, window=ALL_MAPS),
+            order={"conv1": ("relu", "pool", "norm"), "conv2": ("relu", "pool", "norm")},
+            inverted_dropout=True,
+        ),
+        Preset(
             "notes",
             "the study notes this project began from",
             _deviation(0.01, 0.01, 0.01, 0.01),

@@ -23,6 +23,7 @@ _PAPER = {
 }
 _ALEXNET = "models/bvlc_alexnet/train_val.prototxt"
 _SOLVER = "models/bvlc_alexnet/solver.prototxt"
+_CAFFENET = "models/bvlc_reference_caffenet"
 
 SOURCES: dict[str, dict[str, str]] = {
     "paper": _PAPER,
@@ -59,6 +60,25 @@ SOURCES: dict[str, dict[str, str]] = {
         "inverted_dropout": "src/caffe/layers/dropout_layer.cpp: scale_",
         "ceil_input": f"{_ALEXNET}: crop_size 227",
         "crossing": f"{_ALEXNET}: conv3 and the inner products have no group",
+    },
+    "caffenet": {
+        "deviation": f"{_CAFFENET}/train_val.prototxt: std of each layer's weight_filler",
+        "ones": f"{_CAFFENET}/train_val.prototxt: bias_filler of conv2, conv4, conv5, fc6, fc7",
+        "bias_start": f"{_CAFFENET}/train_val.prototxt: value 1 of those bias_fillers",
+        "bias_rate": f"{_CAFFENET}/train_val.prototxt: lr_mult 2 of every second param",
+        "bias_decay": f"{_CAFFENET}/train_val.prototxt: decay_mult 0 of every second param",
+        "rate": f"{_CAFFENET}/solver.prototxt: base_lr",
+        "momentum": f"{_CAFFENET}/solver.prototxt: momentum",
+        "decay": f"{_CAFFENET}/solver.prototxt: weight_decay",
+        "norm": f"{_CAFFENET}/train_val.prototxt: lrn_param of norm1 and norm2; src/caffe/proto/caffe.proto: k is 1 by "
+        "default; src/caffe/layers/lrn_layer.cpp: alpha_over_size",
+        "data": f"{_CAFFENET}/train_val.prototxt: mean_file; src/caffe/data_transformer.cpp takes off the part that "
+        "the crop was cut from",
+        "order": f"{_CAFFENET}/train_val.prototxt: bottom of relu1, pool1, norm1, relu2, pool2, norm2; the readme says "
+        "that pooling comes before the norm",
+        "inverted_dropout": "src/caffe/layers/dropout_layer.cpp: scale_",
+        "ceil_input": f"{_CAFFENET}/train_val.prototxt: crop_size 227",
+        "crossing": f"{_CAFFENET}/train_val.prototxt: conv3 and the inner products have no group",
     },
     # What they do not say is the paper's.
     "notes": {

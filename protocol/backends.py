@@ -71,6 +71,7 @@ GLUON = Backend(
         "paper": ("single", "columns"),
         "chm-145": ("columns", "stages"),
         "caffe": ("replicas",),
+        "caffenet": ("single",),
         "notes": ("single",),
     },
     precisions=("fp32", "fp64"),
@@ -93,6 +94,7 @@ DEEPSPEED = Backend(
         "chm-145": ("columns", "replicas"),
         # Its norm spans the columns, which no placement of columns can carry out.
         "caffe": ("stages",),
+        "caffenet": ("single",),
         "notes": ("columns=2,stages=2",),
     },
     precisions=("fp32", "fp64", "tf32", "bf16"),

@@ -119,6 +119,16 @@ def test_norms_that_no_preset_has_are_named(tmp_path: Path) -> None:
         read_foreign(tmp_path / "net.onnx")
 
 
+def test_pooling_before_the_norm_is_caffenet(tmp_path: Path) -> None:
+    order = ("relu", "pool", "norm")
+    (tmp_path / "net.onnx").write_bytes(foreign.graph(OWN, order=order).SerializeToString())
+    model, _ = read_foreign(tmp_path / "net.onnx", channels="bgr", mean=MEAN)
+    assert model.spec.preset == "caffenet"
+    centred = foreign.images() - foreign.MEAN[:, None, None]
+    own = foreign.run(foreign.graph(OWN, order=order).SerializeToString(), np.ascontiguousarray(centred[:, ::-1]))
+    assert np.abs(logits(model) - own).max() < TOLERANCE * np.abs(own).max()
+
+
 def test_what_is_done_to_images_is_not_dropped(tmp_path: Path) -> None:
     model = foreign.graph(OWN)
     model.graph.node.insert(0, onnx.helper.make_node("Div", ["data", "conv1_b"], ["divided"]))

@@ -46,6 +46,18 @@ TABLE: dict[str, dict[str, Any]] = {
         "ceil_input": False,
         "crossing": True,
     },
+    "caffenet": {
+        "deviation": (0.01, 0.01, 0.005, 0.01),
+        "ones": ONES,
+        "bias_start": 1,
+        "bias_rate": 2,
+        "bias_decay": False,
+        "norm": (2e-5, 1, "all"),
+        "order": {"conv1": ("relu", "pool", "norm"), "conv2": ("relu", "pool", "norm")},
+        "inverted_dropout": True,
+        "ceil_input": False,
+        "crossing": True,
+    },
     "notes": {
         "deviation": (0.01, 0.01, 0.01, 0.01),
         "ones": {"conv1", "conv3", "conv4", "fc6", "fc7"},
@@ -61,8 +73,8 @@ TABLE: dict[str, dict[str, Any]] = {
 }
 
 
-def test_there_are_four_presets_each_under_its_own_name() -> None:
-    assert list(PRESETS) == ["paper", "chm-145", "caffe", "notes"]
+def test_each_preset_stands_under_its_own_name() -> None:
+    assert list(PRESETS) == list(TABLE)
     assert all(preset(name).name == name for name in PRESETS)
 
 
@@ -108,8 +120,10 @@ def test_the_papers_norm_is_not_divided_by_its_size() -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"^there is no preset 'alexnet'; there are paper, chm-145, caffe, notes$"):
-        preset("alexnet")
+    with pytest.raises(
+        ValueError, match=r"^there is no preset 'resnet'; there are paper, chm-145, caffe, caffenet, notes$"
+    ):
+        preset("resnet")
 
 
 def test_presets_cannot_be_changed_in_passing() -> None:

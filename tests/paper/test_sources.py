@@ -19,7 +19,7 @@ def test_every_field_of_a_preset_names_the_place_that_says_it(name: str) -> None
     assert all(PLACE.search(source) for source in SOURCES[name].values())
 
 
-@pytest.mark.parametrize("name", ["chm-145", "caffe", "notes"])
+@pytest.mark.parametrize("name", ["chm-145", "caffe", "caffenet", "notes"])
 def test_what_a_preset_reads_otherwise_than_the_paper_has_a_source_of_its_own(name: str) -> None:
     paper, other = PRESETS["paper"], PRESETS[name]
     changed = {field.name for field in fields(Preset) if getattr(paper, field.name) != getattr(other, field.name)}

@@ -33,11 +33,12 @@ from deepspeed_impl import heartbeat
 from deepspeed_impl.heartbeat import IDLE, TICKS
 from deepspeed_impl.response_norm import EAGER, implementation
 from protocol.base.allocation import KEEP_FREED_MEMORY
-from protocol.base.errors import Diverged, Failed, Misuse, of_the_system
+from protocol.base.errors import INTERRUPTED, Diverged, Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.base.sealed import one_line
 from protocol.runs.request import PlacedRequest
 from protocol.runs.run import note_end
+from protocol.runs.stopping import heeding
 
 ANCESTORS = "ALEXNET_LAUNCHER"  # process ID of the command line that the user called
 MEETING = "ALEXNET_MEETING"  # the file in which the ranks of one machine find each other
@@ -123,7 +124,8 @@ def launch(verb: str, request: PlacedRequest, arguments: list[str]) -> None:
         began = time.time()
         process.start()
         try:
-            gave_up = _watch(process, ranks, limit)
+            with heeding(request.out):
+                gave_up = _watch(process, ranks, limit)
         except BaseException as error:
             # A terminal that sends Ctrl-C has told the launcher too; who stops this process alone has not.
             process.terminate()
@@ -131,6 +133,8 @@ def launch(verb: str, request: PlacedRequest, arguments: list[str]) -> None:
             if isinstance(error, KeyboardInterrupt):
                 note_end(request.out, began, "interrupted")
             raise
+        if process.exitcode == INTERRUPTED and not gave_up:
+            raise KeyboardInterrupt  # a run that was asked to stop, and has
         if process.exitcode or gave_up:
             status, sentence = _cause(cause, gave_up)
             note_end(request.out, began, "failed", sentence)
@@ -276,7 +280,7 @@ def accountable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        os._exit(130)
+        os._exit(INTERRUPTED)
     except Misuse as error:
         _say(2, str(error))
     except OSError as error:

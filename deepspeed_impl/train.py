@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from deepspeed_impl import feed
+from deepspeed_impl.launch import by_user
 from deepspeed_impl.predict import features, predictor
 from deepspeed_impl.session import Session, open_session
 from protocol.experiment.experiment import Experiment
@@ -20,6 +21,7 @@ from protocol.runs import state, training
 from protocol.runs.observation import Observer
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
+from protocol.runs.stopping import heeding
 
 
 def train_step(session: Session, batch: list[feed.Micro], rate: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,6 +87,11 @@ class Trainee:
     def kernels(self) -> np.ndarray:
         return self.session.stage.canonical()[self.experiment.network.kernels].detach().cpu().numpy().copy()
 
+    def agreed(self, wish: int) -> int:
+        told = torch.tensor(wish, device=self.session.engine.device)
+        dist.broadcast(told, src=self.session.keeper)
+        return int(told)
+
     def save(self, run: Run, done: int) -> None:
         """One rank of each stage writes its shard; when all have, the keeper of the record publishes them."""
         held = training_state(self.session)
@@ -101,8 +108,8 @@ def train(request: TrainRequest) -> None:
     session = open_session(request, "train")
     experiment = session.experiment
     total = min(experiment.total_steps, request.steps or experiment.total_steps)
-    run = Run(request.out, session.record, speaks=session.keeps_record)
-    with claimed(request.out) if session.keeps_record else nullcontext():
+    run = Run(request.out, session.record, speaks=session.keeps_record, keeps=request.keep)
+    with claimed(request.out) if session.keeps_record else nullcontext(), heeding(request.out, anew=by_user()):
         # All ranks choose their state before the one that keeps the record touches the folder.
         dist.barrier()
         latest = latest_state(request.out, experiment, request.goes_on)
@@ -114,7 +121,7 @@ def train(request: TrainRequest) -> None:
                 load_state(session, latest, start)
             session.optimizer.keeps_norms = request.observe
             observer = Observer(Trainee(session)) if request.observe else None
-            training.train(Trainee(session), run, range(start, total), observer)
+            training.train(Trainee(session), run, range(start, total), observer, request.save_minutes)
             if session.keeps_record:
                 shapes = experiment.network.parameter_shapes()
                 last = state.states(run.folder)[-1]

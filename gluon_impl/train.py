@@ -22,6 +22,7 @@ from protocol.runs import state, training
 from protocol.runs.observation import Observer
 from protocol.runs.request import TrainRequest
 from protocol.runs.run import Run, claimed, latest_state
+from protocol.runs.stopping import heeding
 
 cross_entropy = CrossEntropy()
 
@@ -110,6 +111,9 @@ class Trainee:
     def kernels(self) -> np.ndarray:
         return self.session.network.weights()[self.experiment.network.kernels]
 
+    def agreed(self, wish: int) -> int:
+        return wish
+
     def save(self, run: Run, done: int) -> None:
         state.write_shard(state.draft_of(run.folder, done), 0, training_state(self.session))
         run.publish(done)
@@ -120,15 +124,15 @@ def train(request: TrainRequest) -> None:
     session = open_session(request, "train")
     experiment = session.experiment
     total = min(experiment.total_steps, request.steps or experiment.total_steps)
-    with claimed(request.out):
+    with claimed(request.out), heeding(request.out):
         latest = latest_state(request.out, experiment, request.goes_on)
-        run = Run(request.out, session.record)
+        run = Run(request.out, session.record, keeps=request.keep)
         with run.recorded():
             start = run.resume(latest)
             if latest:
                 load_state(session, latest)
             observer = Observer(Trainee(session)) if request.observe else None
-            training.train(Trainee(session), run, range(start, total), observer)
+            training.train(Trainee(session), run, range(start, total), observer, request.save_minutes)
             if request.oracle and total == experiment.total_steps:
                 run.hold(request.oracle, experiment, training_state(session))
             run.finish(session.network.weights())

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from protocol.base.errors import Failed, Misuse, of_the_system
+from protocol.base.errors import INTERRUPTED, Failed, Misuse, of_the_system
 from protocol.base.log import log
 from protocol.lint.record import LintRequest, make_lint_request
 from protocol.runs.request import (
@@ -25,7 +25,6 @@ from protocol.runs.request import (
 )
 
 Asked = TypeVar("Asked")
-INTERRUPTED = 130
 # By verb: what it does, and what makes its request.
 BACKEND_VERBS: dict[str, tuple[str, Callable[..., Any]]] = {
     "train": ("Train a case, or go on with it.", make_train),

@@ -1,5 +1,7 @@
 """The errors a user sees: each a sentence that names what is wrong and what to do."""
 
+INTERRUPTED = 130  # the status of a command that the user stopped
+
 
 class Misuse(Exception):
     """Bad input: a wrong flag, a missing or damaged file, an unknown name. Ends a command with status 2."""

@@ -52,6 +52,8 @@ MicroBatch = Annotated[
 Precision = Annotated[str, typer.Option(help="fp32, fp64 or, on a GPU, tf32; or bf16.", rich_help_panel=WHERE)]
 Steps = Annotated[int | None, typer.Option(help="Stop after so many steps.", rich_help_panel=HOW)]
 Resume = Annotated[bool, typer.Option(help="Go on from the last saved state.", rich_help_panel=HOW)]
+SaveMinutes = Annotated[float | None, typer.Option(help="Save the state every so many minutes.", rich_help_panel=HOW)]
+Keep = Annotated[int, typer.Option(help="How many saved states are kept.", rich_help_panel=HOW)]
 Readings = Annotated[
     str, typer.Option(help=f"Which to take, of {_one_of(READINGS)}; between commas.", rich_help_panel=HOW)
 ]

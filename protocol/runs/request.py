@@ -20,6 +20,7 @@ from protocol.oracle.quantities import LOWERED, READINGS, TAKEN
 from protocol.placement.grid import Grid
 from protocol.runs import options
 from protocol.runs.entries import read_entries
+from protocol.runs.state import KEPT
 
 RUNS = Path("results/runs")
 STORES = Path("results/stores")
@@ -85,6 +86,8 @@ class PlacedRequest(Request):
 class TrainRequest(PlacedRequest):
     """``steps`` ends a run early. ``oracle``: whose run its last weights are compared with.
 
+    ``save_minutes``: how often the state is saved, if not as the case says; ``keep``: how many states are kept.
+
     ``observe``: what claims ask of a run is kept, too; that is in no saved state, so such a run begins anew.
     """
 
@@ -92,6 +95,8 @@ class TrainRequest(PlacedRequest):
     resume: bool
     oracle: Path | None
     observe: bool = False
+    save_minutes: float | None = None
+    keep: int = KEPT
 
     @property
     def goes_on(self) -> bool:
@@ -186,6 +191,8 @@ def make_train(
     rate: options.Rate = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
+    save_minutes: options.SaveMinutes = None,
+    keep: options.Keep = KEPT,
     observe: options.Observe = False,
     data: options.Data = STORES,
     out: options.Out = None,
@@ -209,7 +216,17 @@ def make_train(
     if observe and (Grid.parse(placement).devices > 1 or steps is not None):
         raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")
     placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out) | {"start": start}
-    return TrainRequest(**placed, steps=_at_least_1("--steps", steps), resume=resume, oracle=oracle, observe=observe)
+    if save_minutes is not None and not 0 < save_minutes < float("inf"):
+        raise Misuse(f"--save-minutes must be above 0, not {save_minutes}")
+    return TrainRequest(
+        **placed,
+        steps=_at_least_1("--steps", steps),
+        resume=resume,
+        oracle=oracle,
+        observe=observe,
+        save_minutes=save_minutes,
+        keep=_at_least_1("--keep", keep) or KEPT,
+    )
 
 
 def make_series(backend: str, runs: options.Series, data: options.Data = STORES) -> SeriesRequest:

@@ -1,9 +1,10 @@
 """A training run in progress, as its folder sees it: claimed, logged, saved, resumed, ended."""
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,11 +80,11 @@ def _is_a_runs(folder: Path) -> bool:
 class Run:
     """Logs a run's steps and epochs and keeps its record; rows are saved with the state, so a resumed run has all.
 
-    ``speaks``: of several processes that carry the run out, this one says how far it is.
+    ``speaks``: of several processes that carry the run out, this one says how far it is. ``keeps``: how many states.
     """
 
-    def __init__(self, folder: Path, record: Record, *, speaks: bool = True) -> None:
-        self.folder, self.record, self.speaks = folder, record, speaks
+    def __init__(self, folder: Path, record: Record, *, speaks: bool = True, keeps: int = state.KEPT) -> None:
+        self.folder, self.record, self.speaks, self.keeps = folder, record, speaks, keeps
         self.steps: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
@@ -163,7 +164,7 @@ class Run:
             epochs=self.epochs,
             history=self.record.history,
         )
-        state.publish(self.folder, progress)
+        state.publish(self.folder, progress, self.keeps)
         self.write_tables()
 
     def write_tables(self) -> None:
@@ -398,6 +399,7 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
             log(f"{request.out} is finished: nothing is left to do; --no-resume starts it anew")
             return False
         latest_state(request.out, experiment, request.goes_on, speaks=True)
+        check_room(request, experiment)
         if request.oracle:
             if request.precision != "fp64":
                 raise Misuse("a training run is held to the oracle in float64: train with --precision fp64")
@@ -405,6 +407,24 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
     elif isinstance(request, ParityRequest):
         check_oracle(request, request.oracle)
     return True
+
+
+def check_room(request: TrainRequest, experiment: Experiment) -> None:
+    """See that there is room on the disk for the states that a run keeps at once, and its last weights.
+
+    Raises:
+        Misuse: there is not.
+    """
+    parameters = sum(prod(shape) for shape in experiment.network.parameter_shapes().values())
+    # A state is weights and momentum; one more than are kept is there while it takes the place of the oldest.
+    states = max(1, request.keep + 1 - len(state.states(request.out)))
+    needed = parameters * np.dtype(request.dtype).itemsize * (2 * states + 1)
+    there = next(folder for folder in (request.out, *request.out.absolute().parents) if folder.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise Misuse(
+            f"{request.out} needs {needed / 1e9:.1f} GB for {request.keep} saved states, but its disk has "
+            f"{free / 1e9:.1f} GB left"
+        )
 
 
 def duration(seconds: float) -> str:

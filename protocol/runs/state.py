@@ -56,8 +56,8 @@ def write_shard(draft: Path, device: int, tensors: Mapping[str, np.ndarray]) -> 
     save_tensors(draft / f"shard-{device}.safetensors", tensors)
 
 
-def publish(run: Path, progress: Progress) -> None:
-    """Turn the draft, all shards written, into the latest state, and drop all but the last two."""
+def publish(run: Path, progress: Progress, keeps: int = KEPT) -> None:
+    """Turn the draft, all shards written, into the latest state, and drop all but the last ``keeps``."""
     draft = draft_of(run, progress.step)
     shards = {path.name: digest_file(path) for path in sorted(draft.glob("*.safetensors"))}
     write_sealed(draft / "state.json", progress.model_copy(update={"sha256": shards}))
@@ -66,7 +66,7 @@ def publish(run: Path, progress: Progress) -> None:
         shutil.rmtree(target)
     os.rename(draft, target)
     sync(target.parent)
-    for old in states(run)[:-KEPT]:
+    for old in states(run)[:-keeps]:
         _drop(old)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from protocol.base.log import log
 from protocol.base.tensors import save_tensors
 from protocol.experiment.experiment import Experiment
-from protocol.runs import evaluation
+from protocol.runs import evaluation, stopping
 from protocol.runs.observation import Observer
 from protocol.runs.run import Run
 
 LOGGED_TOGETHER = 10  # steps, at the most
+LATE, STOP = 1, 2  # what may be wished: a state, since the last is old; a state, and an end
 
 
 class Trainee(Protocol):
@@ -53,6 +54,9 @@ class Trainee(Protocol):
     def save(self, run: Run, done: int) -> None:
         """Save the state after ``done`` steps."""
 
+    def agreed(self, wish: int) -> int:
+        """What the process that keeps the record wishes, told to all of the run's processes."""
+
 
 def probabilities(trainee: Trainee, *, ten: bool) -> np.ndarray:
     """Class probabilities (test images, classes), of one view or the mean over ten."""
@@ -60,16 +64,25 @@ def probabilities(trainee: Trainee, *, ten: bool) -> np.ndarray:
     return evaluation.predict_all(experiment, trainee.logits, experiment.case.batch, ten=ten)
 
 
-def train(trainee: Trainee, run: Run, steps: range, observer: Observer | None = None) -> None:
-    """Carry out ``steps``, and the last test if they end the training. ``observer`` looks on."""
+def train(
+    trainee: Trainee, run: Run, steps: range, observer: Observer | None = None, save_minutes: float | None = None
+) -> None:
+    """Carry out ``steps``, and the last test if they end the training. ``observer`` looks on.
+
+    The state is saved as often as the case says, or every ``save_minutes``.
+
+    Raises:
+        KeyboardInterrupt: the run was asked to stop, and has saved its state.
+    """
     experiment = trainee.experiment
     waiting: list[tuple[int, Any, Any]] = []
-    clock = time.perf_counter()
+    clock = saved = time.perf_counter()
     for step, batch in zip(steps, trainee.batches(steps), strict=True):
         loss, error = trainee.update(batch, experiment.rate(step))
         waiting.append((step, loss, error))
         done = step + 1
-        ends_epoch, saves = done % experiment.steps_per_epoch == 0, done % experiment.case.checkpoint_steps == 0
+        ends_epoch = done % experiment.steps_per_epoch == 0
+        saves = save_minutes is None and done % experiment.case.checkpoint_steps == 0
         looks = observer is not None and observer.looks(experiment, done)
         # Reading a number makes the host wait for the devices, so losses are read a few at a time.
         if ends_epoch or saves or looks or done == steps.stop or len(waiting) == LOGGED_TOGETHER:
@@ -82,8 +95,15 @@ def train(trainee: Trainee, run: Run, steps: range, observer: Observer | None = 
                 found = evaluation.errors(probabilities(trainee, ten=False), experiment.testing.labels)
                 if trainee.keeps_record:
                     run.log_epoch(experiment, done // experiment.steps_per_epoch - 1, found, views=1)
-            if saves or done == steps.stop:
+            late = save_minutes is not None and time.perf_counter() - saved > 60 * save_minutes
+            wish = trainee.agreed(LATE * late + STOP * stopping.is_asked(run.folder))
+            if saves or wish or done == steps.stop:
                 trainee.save(run, done)
+                saved = time.perf_counter()
+            if wish & STOP and done < steps.stop:
+                if trainee.keeps_record:
+                    stopping.forget(run.folder)
+                raise KeyboardInterrupt
             clock = time.perf_counter()
     if steps.stop == experiment.total_steps:
         _last_test(trainee, run)

@@ -1,5 +1,6 @@
 """A run's folder in use: held by one process, taken up again, ended in order."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -131,6 +132,37 @@ def test_a_draft_is_cleared_by_the_process_that_keeps_the_record(tmp_path: Path,
     assert draft.exists()
     assert Run(tmp_path, record(experiment)).resume(latest) == 4
     assert not draft.exists()
+
+
+def test_too_small_a_disk_is_noticed_before_training(
+    tmp_path: Path, data: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = sum(int(np.prod(shape)) for shape in experiment.network.parameter_shapes().values())
+
+    def free(states: float, keep: int) -> None:
+        """Check with room for so many states and the last weights."""
+        room = shutil.disk_usage(tmp_path)._replace(free=int(4 * numbers * (2 * states + 1)))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+        asked = make_train("gluon", case="tiny", keep=keep, data=data, out=tmp_path / "deep" / "run")
+        runs.check_room(asked, experiment)
+
+    free(3, keep=2)
+    with refused("GB left", "2 saved states"):
+        free(2.9, keep=2)
+    with refused("5 saved states"):
+        free(3, keep=5)
+    logged(tmp_path / "deep" / "run", experiment, 4)
+    free(2, keep=2)  # one is there
+
+
+def test_as_many_states_are_kept_as_are_asked_for(tmp_path: Path, experiment: Experiment) -> None:
+    run = Run(tmp_path, record(experiment), keeps=3)
+    run.resume(None)
+    for step in range(5):
+        run.log_steps(experiment, [(step, 1.0, 0.5)], 1.0)
+        state.write_shard(state.draft_of(tmp_path, step + 1), 0, {"a": np.zeros(1)})
+        run.publish(step + 1)
+    assert [state.step_of(one) for one in state.states(tmp_path)] == [3, 4, 5]
 
 
 def test_a_state_of_another_experiment_is_refused(tmp_path: Path, data: Path, experiment: Experiment) -> None:

@@ -17,9 +17,11 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from protocol.base.errors import INTERRUPTED
 from protocol.experiment.cases import find_case
 from protocol.runs import state
 from protocol.runs.record import read_record
+from protocol.runs.stopping import STOP
 from tests.support.commands import Backend, environment, same, weights_of
 
 MARK = "ALEXNET_RESUME_TEST"
@@ -30,7 +32,10 @@ Role = Callable[[psutil.Process], bool]
 
 @dataclass(frozen=True)
 class Kill:
-    """``role``: whom. ``moment``: starting (so many seconds in), training (so many states on) or saving (the same)."""
+    """``role``: whom. ``moment``: starting (so many seconds in), training (so many states on) or saving (the same).
+
+    Or asked: so many states on, the command is asked to save its state and stop.
+    """
 
     role: str
     moment: str
@@ -151,6 +156,13 @@ class ResumeTests:
         else:
             wanted = first + kill.after * find_case("tiny").checkpoint_steps
             assert until(lambda: ended() or newest(out) >= wanted, pause=0.001)
+        if kill.moment == "asked":
+            run.command.send_signal(signal.SIGUSR1)
+            assert run.command.wait(PATIENCE) == INTERRUPTED
+            assert read_record(out).status == "interrupted"
+            assert newest(out) >= wanted
+            assert not (out / STOP).exists()
+            return True
         victim = self.find(run, kill.role, generator)
         if kill.moment == "saving":
             assert until(lambda: ended() or is_saving(out), pause=0)
@@ -161,9 +173,9 @@ class ResumeTests:
             return True
         return False
 
-    def test_a_kill_while_a_state_is_saved_changes_nothing(self, data: Path, tmp_path: Path) -> None:
-        saving = [Kill(self.writers[0], "saving", 2)]
-        assert self.kill_again_and_again(data, tmp_path, seed=0, kills=saving)[0] == 1
+    def test_a_kill_while_a_state_is_saved_changes_nothing_nor_does_a_stop(self, data: Path, tmp_path: Path) -> None:
+        kills = [Kill(self.writers[0], "saving", 2), Kill("command", "asked", 1)]
+        assert self.kill_again_and_again(data, tmp_path, seed=0, kills=kills)[0] == 2
 
     @pytest.mark.long
     def test_kill_9_at_any_moment_changes_nothing(self, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""When a state is saved: as often as the case says, or by the clock; and what a wish to stop does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol.experiment.cases import CASES
+from protocol.experiment.experiment import Experiment, open_experiment
+from protocol.runs import training
+from protocol.runs.request import make_train
+from protocol.runs.stopping import STOP, heeding, is_asked
+from tests.support.refusals import refused
+
+
+class Trainee:
+    """Trains nothing, and notes when it is told to save."""
+
+    keeps_record = True
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.saved = experiment, list[int]()
+
+    def batches(self, steps: range) -> Iterator[int]:
+        return iter(steps)
+
+    def update(self, batch: int, rate: float) -> tuple[float, float]:
+        return 1.0, 0.5
+
+    def number(self, value: float) -> float:
+        return value
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.zeros((len(images), self.experiment.case.classes))
+
+    def agreed(self, wish: int) -> int:
+        return wish
+
+    def save(self, run: Any, done: int) -> None:
+        self.saved.append(done)
+
+
+class Run:
+    """A run that keeps nothing; asked to stop once so many steps are logged."""
+
+    def __init__(self, folder: Path, asked_after: int = 10**6) -> None:
+        self.folder, self.asked_after, self.logged = folder, asked_after, 0
+
+    def log_steps(self, experiment: Experiment, rows: list[Any], seconds: float) -> None:
+        self.logged += len(rows)
+        if self.logged >= self.asked_after:
+            (self.folder / STOP).touch()
+
+    def log_epoch(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def trainee(data: Path) -> Trainee:
+    return Trainee(open_experiment(CASES["tiny"], data, 0))
+
+
+def train(trainee: Trainee, run: Run, steps: range, minutes: float | None = None) -> None:
+    training.train(trainee, run, steps, None, minutes)  # type: ignore[arg-type]
+
+
+def test_a_state_is_saved_as_often_as_the_case_says(trainee: Trainee, tmp_path: Path) -> None:
+    train(trainee, Run(tmp_path), range(7))
+    assert trainee.saved == [2, 4, 6, 7]
+
+
+def test_or_by_the_clock(trainee: Trainee, tmp_path: Path) -> None:
+    train(trainee, Run(tmp_path), range(19), minutes=1000)
+    assert trainee.saved == [19]
+    trainee.saved.clear()
+    train(trainee, Run(tmp_path), range(19), minutes=1e-9)
+    assert trainee.saved == [10, 19]  # whenever losses are read
+
+
+def test_who_is_asked_to_stop_saves_first(trainee: Trainee, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee, Run(tmp_path, asked_after=3), range(19), minutes=1000)
+    assert trainee.saved == [10]
+    assert not is_asked(tmp_path)
+
+
+def test_asked_at_the_last_step_it_is_simply_at_its_end(trainee: Trainee, tmp_path: Path) -> None:
+    train(trainee, Run(tmp_path, asked_after=8), range(8))
+    assert trainee.saved == [2, 4, 6, 8]
+
+
+def test_what_was_asked_of_an_earlier_process_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / STOP).touch()
+    with heeding(tmp_path, anew=False):
+        assert is_asked(tmp_path)
+    with heeding(tmp_path):
+        assert not is_asked(tmp_path)
+
+
+def test_a_wish_that_makes_no_sense_is_refused(data: Path) -> None:
+    for minutes in (0.0, -1.0, float("nan"), float("inf")):
+        with refused("--save-minutes"):
+            make_train("gluon", case="tiny", save_minutes=minutes, data=data)
+    with refused("--keep"):
+        make_train("gluon", case="tiny", keep=0, data=data)

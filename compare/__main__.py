@@ -18,7 +18,7 @@ from compare.audit.findings import Verdict
 from compare.audit.report import each_quantity, parity_sentence, summary, worst_by_rung
 from compare.audit.trained_claims import Trained
 from compare.audit.trained_claims import read as read_trained
-from compare.bench import gpu_report, one_gpu, throughput
+from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import controls, judge, pack, plan, seen, shards
 from compare.claims.again import differing
@@ -216,6 +216,15 @@ def audit(
     if profile not in PROFILES:
         raise Misuse(unknown("profile", profile, PROFILES))
     sys.exit(0 if _audit(runs, data, out, PROFILES[profile](tuple(BACKENDS)), every=every) else 1)
+
+
+@app.command("decode")
+def measure_decoding(
+    out: Annotated[Path, typer.Option(help="Where decode.csv goes.")] = Path("results/bench"),
+) -> None:
+    """Measure how fast pictures are decoded and a store is prepared on this machine."""
+    for sentence in decode.measure(out):
+        log(sentence)
 
 
 OutputsFolder = Annotated[Path, typer.Argument(help="What a backend's verb outputs wrote.")]

@@ -75,16 +75,18 @@ def _decoded(image: Image.Image, data: bytes, edge: int) -> tuple[np.ndarray, st
     if image.format != "JPEG":
         unusual.append(f"it is a {image.format}")
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    whole = image
+    square = None
     if image.format == "JPEG" and image.mode in ("RGB", "L"):
         try:
             # Only by 2 and more: libjpeg-turbo takes longer to scale by 7/8 than to decode it all.
             pixels = simplejpeg.decode_jpeg(data, min_height=edge, min_width=edge, min_factor=2)
-            whole = Image.fromarray(pixels)
+            near, inside = window(pixels.shape[1], pixels.shape[0], edge)
+            part = Image.fromarray(np.ascontiguousarray(pixels[near[1] : near[3], near[0] : near[2]]))
+            square = part.resize((edge, edge), Image.Resampling.BICUBIC, box=inside)
         except ValueError as error:
             # Stray bytes between markers do no harm, and Pillow passes over them; where data are missing it says so.
             unusual.append(f"decoded by Pillow, since {one_line(error)}")
-    square = centre(whole, edge)
+    square = square or centre(image, edge)
     if turn is not None:
         # The centre of the upright picture is the upright centre.
         square = square.transpose(turn)
@@ -92,29 +94,34 @@ def _decoded(image: Image.Image, data: bytes, edge: int) -> tuple[np.ndarray, st
     return np.asarray(square), "; ".join(unusual)
 
 
-def centre(image: Image.Image, edge: int) -> Image.Image:
-    """Scale the shorter side to ``edge`` and cut out the centre: RGB, (edge, edge).
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-    Only the part that is cut out is scaled, however long the other side is.
+
+def window(width: int, height: int, edge: int) -> tuple[tuple[int, int, int, int], Box]:
+    """Which pixels the centre is made of when the shorter side is scaled to ``edge``, and where it lies among them.
+
+    Only these are converted and scaled, however long the other side is.
     """
-    width, height = image.size
     scale = edge / min(width, height)
     size = (max(edge, round(width * scale)), max(edge, round(height * scale)))
     left, top = (size[0] - edge) // 2, (size[1] - edge) // 2
     # The same square in the image's own pixels.
     across, down = width / size[0], height / size[1]
     box = (left * across, top * down, (left + edge) * across, (top + edge) * down)
-    # Decoding takes memory for all of the image, conversion for no more than the square and the filter's reach.
-    beside, above = (4 * ceil(max(1, step)) for step in (across, down))
+    beside, above = (4 * ceil(max(1, step)) for step in (across, down))  # the filter's reach
     near = (
         max(0, int(box[0]) - beside),
         max(0, int(box[1]) - above),
         min(width, ceil(box[2]) + beside),
         min(height, ceil(box[3]) + above),
     )
-    part = rgb(image.crop(near))
-    inside = (box[0] - near[0], box[1] - near[1], box[2] - near[0], box[3] - near[1])
-    return part.resize((edge, edge), Image.Resampling.BICUBIC, box=inside)
+    return near, (box[0] - near[0], box[1] - near[1], box[2] - near[0], box[3] - near[1])
+
+
+def centre(image: Image.Image, edge: int) -> Image.Image:
+    """Scale the shorter side to ``edge`` and cut out the centre: RGB, (edge, edge)."""
+    near, inside = window(*image.size, edge)
+    return rgb(image.crop(near)).resize((edge, edge), Image.Resampling.BICUBIC, box=inside)
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -122,4 +129,4 @@ def rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image, np.float64) / 257
         image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,149 @@
+"""How fast pictures become a store: the decoder alone, what this project does with it, Pillow's way, and all cores."""
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from protocol.base.tables import write_table
+from protocol.datasets import preparation
+from protocol.datasets.folders import material_of
+from protocol.datasets.photos import COLOUR, photographs
+from protocol.datasets.pictures import centre, decoders, picture
+
+TABLE = "decode.csv"
+COLUMNS = ("what", "processes", "images", "seconds", "images_per_second")
+SIZE, QUALITY, EDGE = (500, 375), 90, 256  # as most of ImageNet's files are
+FILES, COPIES, REPEATS = 200, 8, 3  # different files, how often each stands in the folder, times
+
+
+def files() -> list[bytes]:
+    """JPEGs of the photographs' parts, as large as ImageNet's."""
+    random = np.random.default_rng(0)
+    found = []
+    coloured = [Image.fromarray(image) for image in list(photographs())[: len(COLOUR)]]
+    for number in range(FILES):
+        image = coloured[number % len(coloured)]
+        width = int(min(image.width, image.height * SIZE[0] / SIZE[1]) * random.uniform(0.6, 1))
+        height = width * SIZE[1] // SIZE[0]
+        left, top = (int(random.integers(0, side + 1)) for side in (image.width - width, image.height - height))
+        file = io.BytesIO()
+        image.resize(SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height)).save(
+            file, "JPEG", quality=QUALITY
+        )
+        found.append(file.getvalue())
+    return found
+
+
+def _decoded(data: bytes) -> None:
+    simplejpeg.decode_jpeg(data)
+
+
+def _made(data: bytes) -> None:
+    picture(data, EDGE)
+
+
+def _by_pillow(data: bytes) -> None:
+    with Image.open(io.BytesIO(data)) as image:
+        centre(image, EDGE)
+
+
+ALONE: dict[str, Callable[[bytes], None]] = {
+    "decoded, simplejpeg": _decoded,
+    "decoded, scaled and cut, simplejpeg": _made,
+    "decoded, scaled and cut, Pillow": _by_pillow,
+}
+
+
+def work(name: str, held: list[bytes]) -> int:
+    """Do with each of ``held`` what ``name`` says."""
+    for data in held:
+        ALONE[name](data)
+    return len(held)
+
+
+def measure(folder: Path) -> list[str]:
+    """Measure, write ``decode.csv`` to ``folder``, and say what it came to."""
+    held, cores = files(), preparation.cores()
+    rows = []
+    for name in ALONE:
+        rows.append(_row(name, 1, FILES, [_seconds(partial(work, name, held)) for _ in range(REPEATS)]))
+    made = "decoded, scaled and cut, simplejpeg"
+    with preparation.pool(cores) as executor:
+        _everywhere(executor, held[:1], cores, made)  # what a process takes to start is not measured
+        seconds = [_seconds(partial(_everywhere, executor, held, cores, made)) for _ in range(REPEATS)]
+    rows.append(_row(f"{made}, all cores", cores, cores * FILES, seconds))
+    with _laid_out(held) as place:
+        seconds = [_prepared(place, number) for number in range(REPEATS)]
+    rows.append(_row("prepared: read, decoded, scaled, cut, written", cores, FILES * COPIES, seconds))
+    write_table(folder / TABLE, COLUMNS, rows)
+    return sentences(rows)
+
+
+def _everywhere(executor: ProcessPoolExecutor, held: list[bytes], cores: int, name: str) -> None:
+    for future in [executor.submit(work, name, held) for _ in range(cores)]:
+        future.result()
+
+
+@contextmanager
+def _laid_out(held: list[bytes]) -> Iterator[Path]:
+    """A folder of one class with every file several times."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "in", "class")
+        place.mkdir(parents=True)
+        for number in range(FILES * COPIES):
+            # A byte behind the end makes each a file of its own.
+            (place / f"{number:05}.jpg").write_bytes(held[number % FILES] + number.to_bytes(2, "big"))
+        yield Path(folder)
+
+
+def _prepared(place: Path, number: int) -> float:
+    """Seconds from the first block of files to the last."""
+    draft = place / f"draft{number}"
+    draft.mkdir()
+    work = preparation.Work(draft, material_of(place / "in", "timed", 0.01, EDGE))
+    work.begin("")
+    with preparation.pool(None) as executor:
+        for future in [executor.submit(os.getpid) for _ in range(8 * preparation.cores())]:
+            future.result()  # the processes have started
+        return _seconds(partial(work.decode, executor))
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _row(what: str, processes: int, images: int, seconds: list[float]) -> dict[str, object]:
+    typical = median(seconds)
+    return {
+        "what": what,
+        "processes": processes,
+        "images": images,
+        "seconds": round(typical, 3),
+        "images_per_second": round(images / typical, 1),
+    }
+
+
+def sentences(rows: list[dict[str, object]]) -> list[str]:
+    """What the rows of ``decode.csv`` come to."""
+    speed = {str(row["what"]): float(str(row["images_per_second"])) for row in rows}
+    alone, made, pillow, everywhere, prepared = speed.values()
+    cores = rows[-1]["processes"]
+    return [
+        f"one core decodes {alone:,.0f} JPEGs of {SIZE[0]} x {SIZE[1]} a second ({decoders()}), and {made:,.0f} when "
+        f"they are scaled and cut as well; Pillow by itself {pillow:,.0f}",
+        f"a store is prepared at {prepared:,.0f} pictures a second on {cores} cores, {prepared / everywhere:.0%} of "
+        f"the {everywhere:,.0f} that decoding, scaling and cutting alone reach there",
+    ]

@@ -1,4 +1,4 @@
-"""What carries figures in README.md and docs/results.md: generated from the committed reference, never typed."""
+"""What carries figures in README.md and the pages in docs/: generated from the committed reference, never typed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from compare.bench import throughput
 from compare.bench.measure import MACHINE
 from compare.ladder import KINDS
 from compare.load import load_runs, read_csv, read_json
-from compare.reference import trained
+from compare.reference import imagenet, trained
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine
 from compare.tables import COLUMNS
 from protocol.base.errors import Misuse
@@ -19,7 +19,7 @@ from protocol.base.files import write_text
 
 BEGIN = "<!-- generated from results/reference by: nox -s compare -- reference -->\n"
 END = "<!-- end -->\n"
-README, RESULTS = Path("README.md"), Path("docs/results.md")
+README, RESULTS, IMAGENET = Path("README.md"), Path("docs/results.md"), Path("docs/imagenet.md")
 
 
 def read_tables(audit: Path) -> dict[str, pd.DataFrame]:
@@ -202,11 +202,16 @@ def with_block(page: str, text: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise Misuse("README.md or docs/results.md has lost the markers of its generated part")
+        raise Misuse("README.md or a page in docs/ has lost the markers of its generated part")
     return f"{before}{BEGIN}\n{text}{END}{tail}"
 
 
+def pages(audit: Path) -> dict[Path, str]:
+    """The generated part of each page."""
+    return {README: head(audit), RESULTS: block(audit), IMAGENET: f"{imagenet.block(audit.parent)}\n\n"}
+
+
 def regenerate(root: Path, audit: Path) -> None:
-    """Write the generated parts of README.md and docs/results.md below ``root`` anew."""
-    for path, text in ((root / README, head(audit)), (root / RESULTS, block(audit))):
-        write_text(path, with_block(path.read_text(), text))
+    """Write the generated parts of README.md and the pages in docs/ below ``root`` anew."""
+    for page, text in pages(audit).items():
+        write_text(root / page, with_block((root / page).read_text(), text))

@@ -21,7 +21,7 @@ from compare.claims.evidence import Evidence
 from compare.lint import judge as linting
 from compare.load import load_runs
 from compare.reference.keep import BENCHES, LADDER_TABLE, LADDERS, by_machine, folder_of, keep
-from compare.reference.readme import BEGIN, END, README, RESULTS, _ladders, block, head, with_block
+from compare.reference.readme import BEGIN, END, _ladders, block, pages, with_block
 from compare.tables import COLUMNS
 from protocol.base.errors import Misuse
 from protocol.base.tables import write_table
@@ -73,7 +73,7 @@ def test_lint_tables_follow_from_the_committed_records(kept: Path, tmp_path: Pat
 def test_readme_shows_what_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     audit = Path("results/reference/audit")
-    for name, text in ((README, head(audit)), (RESULTS, block(audit))):
+    for name, text in pages(audit).items():
         page = name.read_text()
         assert page == with_block(page, text)
         for linked in re.findall(r"\]\(([^)#:]+)\)", page):

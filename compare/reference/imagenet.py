@@ -44,14 +44,14 @@ def block(reference: Path) -> str:
     feed = read_csv(bench / "feed.csv")["images_per_second"].median()
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     said = (
-        f"Disk is arithmetic: {TRAINING:,} and {TESTING:,} pictures of {EDGE} x {EDGE} pixels, {parameters:,} parameters "
-        f"with their momentum, {KEPT} states kept and one being written.",
+        f"Disk is arithmetic: {TRAINING:,} and {TESTING:,} pictures of {EDGE} x {EDGE} pixels, {parameters:,} "
+        f"parameters with their momentum, {KEPT} states kept and one being written.",
         "Memory is the process's, of the larger backend on one device, measured by the bench.",
-        f"Times here follow from {measured:.1f} images a second, the fastest placement that the bench measured; those of "
-        "H100s are modelled, from all of a card's peak to what the bench reaches of its own machine's.",
+        f"Times here follow from {measured:.1f} images a second, the fastest placement that the bench measured; those "
+        "of H100s are modelled, from all of a card's peak to what the bench reaches of its own machine's.",
         "Testing an image is a third of a training step.",
-        f"One thread of this machine augments {feed:,.0f} images a second (measured), so an H100 at its fastest would ask "
-        f"for {ceil(speeds[1][1] / feed)} of them.",
+        f"One thread of this machine augments {feed:,.0f} images a second (measured), so an H100 at its fastest would "
+        f"ask for {ceil(speeds[1][1] / feed)} of them.",
     )
     return f"{table}\n\n{' '.join(said)}"
 

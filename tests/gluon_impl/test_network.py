@@ -12,10 +12,22 @@ from paper.architecture import Activation, network
 from paper.recipe import PRESETS
 from protocol.experiment.cases import Case
 from tests.gluon_impl.answering import CONTEXTS, answer
-from tests.support.backends import ABLATIONS, BATCH, TOLERANCE, VARIANTS, apart, ask, norm_layer, oracle, tiny, too_far
+from tests.support.backends import (
+    ABLATIONS,
+    BATCH,
+    BY_COLUMN,
+    TOLERANCE,
+    VARIANTS,
+    apart,
+    ask,
+    norm_layer,
+    oracle,
+    tiny,
+    too_far,
+)
 
-# Which readings each placement can carry out: caffe's norm spans the columns.
-READINGS = [(preset, "single") for preset in PRESETS] + [(preset, "columns") for preset in PRESETS if preset != "caffe"]
+# Which readings each placement can carry out.
+READINGS = [(preset, "single") for preset in PRESETS] + [(preset, "columns") for preset in BY_COLUMN]
 TWO_COLUMNS = [name for name in VARIANTS if "cross" in name]
 
 

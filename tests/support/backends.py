@@ -43,6 +43,10 @@ class Question:
     masks: Arrays
 
 
+# The presets whose norm keeps to its column, which a placement of columns can carry out.
+BY_COLUMN = [name for name, preset in PRESETS.items() if preset.norm.window == LOCAL]
+
+
 def tiny(*, preset: str = "paper", variant: str = "two_column", ablation: str = "tiny") -> Case:
     """The tiny case, as ``preset`` reads it, and with what ``ablation`` changes."""
     return replace(CASES[ablation], size="tiny", preset=preset, variant=variant, deviations="chm-145")

@@ -68,6 +68,7 @@ def classify(folder: Path, data: Path, told: str | None) -> list[Path]:
     """
     record, arrays, store = _opened(folder, data, "test")
     split, likely = store.test, arrays["test_probabilities"]
+    chosen = _chosen(told, len(split))
     own, count = store.manifest.classes, likely.shape[1]
     # A model that was trained on this store answers to its classes; of another, only the numbers may be known.
     classes = record.classes or (own if len(own) == count else [])
@@ -86,7 +87,6 @@ def classify(folder: Path, data: Path, told: str | None) -> list[Path]:
         for place, label in enumerate(best[image])
     )
     write_table(folder / "guesses.csv", GUESS_COLUMNS, rows)
-    chosen = _chosen(told, len(split))
     titles = [Path(names[image]).stem for image in chosen]
     right = [classes.index(name) if (name := own[split.labels[image]]) in classes else None for image in chosen]
     _save(gallery.guesses(_shown(split, chosen), titles, right, likely[chosen], classes), folder / "guesses.png")

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -124,7 +124,7 @@ def launch(verb: str, request: PlacedRequest, arguments: list[str]) -> None:
         began = time.time()
         process.start()
         try:
-            with heeding(request.out):
+            with heeding(request.out) if verb == "train" else nullcontext():
                 gave_up = _watch(process, ranks, limit)
         except BaseException as error:
             # A terminal that sends Ctrl-C has told the launcher too; who stops this process alone has not.

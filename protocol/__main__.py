@@ -26,7 +26,7 @@ from protocol.runs.request import STORES, make_envelope, make_oracle
 if TYPE_CHECKING:
     from protocol.datasets.preparation import Material
 
-app = application("oracle")
+app = application("oracle", "Prepare data, bring weights in and out, and carry the oracle out.")
 add_verb(app, "oracle", "Carry out a parity case in float64, with the tolerances around it.", make_oracle, oracle)
 add_verb(app, "envelope", "Bound the losses of a case's first steps.", make_envelope, envelope)
 
@@ -155,6 +155,7 @@ def import_(
 def export(
     run_: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished training run.")],
     out: Annotated[Path, typer.Option(help="The folder of the model.")],
+    start: Annotated[Path | None, typer.Option(help="The model that the run began with, if it did with one.")] = None,
     data: Data = STORES,
 ) -> None:
     """Make a model of a run: its weights with a card, and as ONNX."""
@@ -162,7 +163,7 @@ def export(
     from protocol.runs.trained import trained
 
     check_replaceable(out, HOLDS, CARD)
-    model, card = trained(run_, data)
+    model, card = trained(run_, data, start)
     write_model(out, model, card, write_onnx)
     log(f"{out}: {model.spec.variant}, preset {model.spec.preset}, {model.spec.classes:,} classes")
 

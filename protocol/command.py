@@ -39,6 +39,8 @@ def run(app: typer.Typer) -> None:
     """Run a command line; bad input ends it with one sentence and status 2, an interrupt with 130."""
     # A plain "kill" leaves the record in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # So does the wish to stop, until there is a run that can save its state first.
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
     for name in ("stdout", "stderr"):
         # Closed by who started us: what is said goes nowhere.
         if getattr(sys, name) is None:
@@ -90,10 +92,10 @@ def _stop(sentence: str, status: int = 2) -> None:
     sys.exit(status)
 
 
-def application(backend: str) -> typer.Typer:
-    """A command line that has no verb yet."""
+def application(backend: str, text: str = "") -> typer.Typer:
+    """A command line that has no verb yet; ``text``: what it is, if it is no backend's."""
     app = typer.Typer(
-        help=f"AlexNet in the {backend} backend.",
+        help=text or f"AlexNet in the {backend} backend.",
         add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,

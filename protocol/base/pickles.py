@@ -7,14 +7,17 @@ rebuilds arrays and ordered dictionaries, by functions of its own, and refuses e
 import codecs
 import io
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from protocol.base.errors import Misuse
 from protocol.base.sealed import one_line
+
+DEEPEST = 20  # lists within lists
 
 
 class Rebuilt:
@@ -75,12 +78,15 @@ STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-class Reader(pickle.Unpickler):
+# Python's reader in Python: its memo is a dictionary, where that of the one in C has room for the highest number named.
+class Reader(pickle._Unpickler):
     """Reads a pickle by stand-ins alone. ``persistent``: what gives the objects that it names by a reference."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(
         self,
-        file: io.BufferedIOBase | io.BytesIO,
+        file: BinaryIO,
         stand_ins: Mapping[tuple[str, str], Any] = STAND_INS,
         persistent: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -98,10 +104,24 @@ class Reader(pickle.Unpickler):
             raise pickle.UnpicklingError("it refers to something outside itself")
         return self.persistent(reference)
 
+    def load_build(self) -> None:
+        """Tell an object its state: only what is rebuilt here has one, and everything else stays as it is."""
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        state, target = stack.pop(), stack[-1]
+        if type(target) not in (Rebuilt, Kind):
+            # PyTorch's dictionaries carry a note of their version, which is not needed.
+            if not isinstance(target, OrderedDict):
+                raise pickle.UnpicklingError("it tells a state to what has none")
+            return
+        target.__setstate__(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
 
 # What a damaged or hostile pickle can make Python's reader raise.
 UNREADABLE = (
     pickle.UnpicklingError,
+    struct.error,
     ValueError,
     TypeError,
     KeyError,
@@ -129,14 +149,22 @@ def read_pickle(data: bytes, what: str) -> Any:
         raise Misuse(f"{what} cannot be read as plain arrays ({one_line(error)})") from None
 
 
-def unwrap(value: Any, depth: int = 0) -> Any:
-    """``value`` with arrays for what stood in for them."""
-    if depth > 20:
-        raise ValueError("it nests too deeply")
-    if isinstance(value, Rebuilt):
-        return unwrap(value.value, depth + 1)
-    if isinstance(value, dict):
-        return {key: unwrap(own, depth + 1) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [unwrap(own, depth + 1) for own in value]
-    return value
+def unwrap(value: Any) -> Any:
+    """``value`` with arrays for what stood in for them; what it holds twice is held twice."""
+    done: dict[int, Any] = {}
+
+    def unwrapped(own: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise ValueError("it nests too deeply")
+        if isinstance(own, Rebuilt):
+            return unwrapped(own.value, depth + 1)
+        if not isinstance(own, dict | list | tuple):
+            return own
+        if id(own) not in done:
+            if isinstance(own, dict):
+                done[id(own)] = {key: unwrapped(held, depth + 1) for key, held in own.items()}
+            else:
+                done[id(own)] = [unwrapped(held, depth + 1) for held in own]
+        return done[id(own)]
+
+    return unwrapped(value, 0)

@@ -34,8 +34,11 @@ def prepare(folder: Path, source: Path) -> Manifest:
     """Write the store of CIFAR-10 to ``folder``.
 
     Raises:
-        Misuse: ``source`` is not there, is not CIFAR-10, or is an archive other than the published one.
+        Misuse: there is a store already; ``source`` is not there, is not CIFAR-10, or is an archive other than the
+            published one.
     """
+    if (folder / "store.json").exists():
+        raise Misuse(f"{folder} is there already: delete it to prepare it again")
     read = _in_folder(source) if source.is_dir() else _in_archive(source)
     batch = _binary if read(f"{TRAIN[0]}.bin") is not None else _python
     arrays: dict[str, np.ndarray] = {}

@@ -185,7 +185,7 @@ class Kit:
         if data is None:
             raise Misuse(f"neither {folder} nor {self.path} holds {name}, which gives the classes of its images")
         words = data.split()
-        wrong = next((word for word in words if not word.isdigit() or int(word) not in self.names), None)
+        wrong = next((own for own in words if not own.isdigit() or len(own) > 9 or int(own) not in self.names), None)
         if wrong is not None:
             raise Misuse(f"{name} holds {one_line(wrong.decode(errors='replace'))!r}, which is no class of the kit")
         return np.array([int(word) for word in words])

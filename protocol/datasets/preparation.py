@@ -78,13 +78,16 @@ class Material:
 
     def key(self) -> str:
         """A hash of every file's place, size and time, and of how it is decoded: what a draft must share to go on."""
-        digest = hashlib.sha256(json.dumps([self.classes, self.edge, BLOCK, VERSION, decoders()]).encode())
+        digest = hashlib.sha256(
+            json.dumps([*map(printable, self.classes), self.edge, BLOCK, VERSION, decoders()]).encode()
+        )
         times: dict[str, int] = {}
         for part in PARTS:
             for leaf, label in self.parts[part]:
                 if leaf.file not in times:
                     times[leaf.file] = 0 if leaf.why else os.stat(leaf.file).st_mtime_ns
-                digest.update(f"{leaf.file}\0{leaf.offset}\0{leaf.size}\0{label}\0{times[leaf.file]}\n".encode())
+                line = f"{leaf.file}\0{leaf.offset}\0{leaf.size}\0{label}\0{times[leaf.file]}\n"
+                digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -112,8 +115,9 @@ def prepare(
     """Write the store of ``material`` to ``folder``, on ``workers`` cores, or on all; one that is there is left alone.
 
     Raises:
-        Misuse: something else stands at ``folder``; a part has no images; there is not enough room on the disk; or more
-            than ``most_left_out`` of the files cannot be read, which are then listed in a file beside ``folder``.
+        Misuse: something else stands at ``folder``, or a store of other files; a part has no images; there is not
+            enough room on the disk; or more than ``most_left_out`` of the files cannot be read, which are then listed
+            in a file beside ``folder``.
         Failed: the system ended a worker. The same call goes on.
     """
     check_replaceable(folder, OWN, "store.json")
@@ -124,6 +128,10 @@ def prepare(
     if _is_made_of(folder, key) and (folder / "store.json").exists():
         log(f"{folder} is there, made of the same files")
         return read_manifest(folder)
+    draft_of = folder.with_name(f".{folder.name}.draft")
+    for there, mark in ((folder, "store.json"), (draft_of, MATERIAL)):
+        if (there / mark).exists() and not _is_made_of(there, key):
+            raise Misuse(f"{there} is made of other files, or in another way: delete it, or choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder, OWN, "store.json", lambda draft: _is_made_of(draft, key)) as draft:
         work = Work(draft, material)
@@ -283,7 +291,7 @@ class Work:
             counts = Counter(sample.label for index, sample in enumerate(samples) if index not in out)
             for label, name in enumerate(self.material.classes):
                 if not counts[label]:
-                    yield Remark(part, name, True, "a class without an image")
+                    yield Remark(part, printable(name), True, "a class without an image")
 
     def finish(self, executor: ProcessPoolExecutor, remarks: list[Remark]) -> None:
         """Close the gaps, add what the training pixels say of all, and the manifest."""
@@ -310,8 +318,9 @@ class Work:
         for part, values in checks.items():
             np.save(self.draft / f"{part}_checks.npy", values, allow_pickle=False)
         write_remarks(self.draft / REMARKS, remarks)
+        classes = [printable(name) for name in self.material.classes]
         source = f"{self.material.source}; decoded by {decoders()}"
-        store.finish(self.draft, self.material.name, self.material.classes, sums, source=source, colour_statistics={})
+        store.finish(self.draft, self.material.name, classes, sums, source=source, colour_statistics={})
 
     def _close_gaps(self, part: str) -> np.ndarray:
         """Put the last pictures in the places of those left out, and cut the file. Done twice, it comes to the same."""
@@ -343,7 +352,12 @@ class Work:
 
 def name_of(sample: Sample) -> str:
     """What a file is called in a list."""
-    return "/".join(sample.leaf.parts)
+    return printable("/".join(sample.leaf.parts))
+
+
+def printable(name: str) -> str:
+    """A file's name as text: bytes in it that are none are told by their number."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> None:

@@ -19,7 +19,7 @@ from protocol.base.errors import Misuse
 from protocol.base.sealed import one_line
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".webp", ".bmp"})
-ARCHIVE = ".tar"
+ARCHIVE, COMPRESSED = ".tar", (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
 class Leaf(NamedTuple):
@@ -52,24 +52,31 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _of_folder(folder: Path, parts: tuple[str, ...]) -> Iterator[Leaf]:
+def _of_folder(folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Leaf]:
+    own = os.stat(folder)
+    if (own.st_dev, own.st_ino) in above:
+        return  # a link to a folder that it lies in
+    above |= {(own.st_dev, own.st_ino)}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        own = (*parts, entry.name)
+        within = (*parts, entry.name)
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _of_folder(Path(entry.path), own)
+        try:
+            found = entry.stat()
+        except OSError as error:
+            if is_image(entry.name):
+                yield Leaf(within, entry.path, 0, 0, f"it cannot be opened ({error.strerror})")
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            yield from _of_folder(Path(entry.path), within, above)
+        elif entry.name.endswith(COMPRESSED):
+            raise Misuse(f"{entry.path} is compressed, and is not read as it lies: unpack it first, or move it away")
         elif entry.name.endswith(ARCHIVE):
             inside = (*parts, entry.name.removesuffix(ARCHIVE))
             yield from (leaf._replace(parts=(*inside, *leaf.parts)) for leaf in _of_archive(Path(entry.path)))
         elif is_image(entry.name):
-            try:
-                found = entry.stat()
-            except OSError as error:
-                yield Leaf(own, entry.path, 0, 0, f"it cannot be opened ({error.strerror})")
-                continue
             why = "" if stat.S_ISREG(found.st_mode) else "it is not a regular file"
-            yield Leaf(own, entry.path, 0, found.st_size, why)
+            yield Leaf(within, entry.path, 0, found.st_size, why)
 
 
 def _of_archive(path: Path) -> Iterator[Leaf]:
@@ -84,25 +91,29 @@ def _of_archive(path: Path) -> Iterator[Leaf]:
 
 def _members(file: io.BufferedReader, path: str, start: int, size: int) -> Iterator[Leaf]:
     """The images of an archive that takes up ``size`` bytes of ``file`` from ``start``."""
-    with tarfile.open(fileobj=_Window(file, start, size), mode="r:") as archive:
+    window = _Window(file, start, size)
+    with tarfile.open(fileobj=window, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # a million of them would stay in memory
             name = PurePosixPath(member.name)
-            if any(part.startswith(".") and part != ".." for part in name.parts):
+            if member.isdir() or any(part.startswith(".") and part != ".." for part in name.parts):
                 continue
             parts, begins = name.parts, start + member.offset_data
-            if member.offset_data + member.size > size:
+            plain = member.isreg() and not member.issparse()
+            if plain and member.offset_data + member.size > size:
                 raise tarfile.ReadError(f"it ends within {member.name}")
-            if member.isreg() and name.suffix == ARCHIVE:
+            if plain and name.suffix == ARCHIVE:
                 for leaf in _members(file, path, begins, member.size):
                     yield leaf._replace(parts=(*parts[:-1], name.stem, *leaf.parts))
             elif is_image(member.name):
-                why = ""
-                if not member.isreg() or member.issparse():
-                    why = "it is a link or a device in its archive"
-                elif name.is_absolute() or ".." in parts:
+                why = "" if plain else "it is a link, a device or has holes in its archive"
+                if plain and (name.is_absolute() or ".." in parts):
                     why = "its name leads out of its archive"
                 yield Leaf(parts, path, begins, member.size, why)
+    # An archive that was cut between two of its members looks whole but for this.
+    window.seek(max(0, size - tarfile.BLOCKSIZE))
+    if window.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("it has no end")
 
 
 class _Window(io.RawIOBase):

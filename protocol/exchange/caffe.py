@@ -1,6 +1,7 @@
 """Caffe's ``.caffemodel``: a protocol buffer with each layer's settings and blobs, in its old or its new shape."""
 
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,19 @@ def _layer(layer: Any, path: Path) -> ForeignLayer:
         raise Misuse(f"{path}: {layer.name} has {len(layer.blobs)} blobs, where weights and biases are expected")
     weight, bias = (_blob(blob, path, layer.name) for blob in layer.blobs)
     if layer.type in INNER:
+        if weight.ndim < 2 or prod(weight.shape[:-2]) != 1:
+            raise Misuse(f"{path}: {layer.name} has weights of shape {weight.shape}, where units and units read belong")
         weight = weight.reshape(weight.shape[-2:])  # old files have (1, 1, units, units read)
     return ForeignLayer(layer.name, weight, bias.reshape(-1))
 
 
 def _blob(blob: Any, path: Path, name: str) -> np.ndarray:
-    data = np.frombuffer(blob.data, "<f4") if blob.data else np.frombuffer(blob.double_data, "<f8")
+    raw, kind = (blob.data, np.dtype("<f4")) if blob.data else (blob.double_data, np.dtype("<f8"))
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
-    if int(np.prod(shape, dtype=np.int64)) != data.size or min(shape, default=0) < 1:
-        raise Misuse(f"{path}: {name} has a blob of {data.size} numbers, but says that its shape is {shape}")
+    count = prod(shape) if 0 < len(shape) <= 4 and min(shape) > 0 else -1
+    if count * kind.itemsize != len(raw):
+        raise Misuse(f"{path}: {name} has a blob of {len(raw)} bytes, but says that its shape is {shape}")
+    data = np.frombuffer(raw, kind)
     return data.reshape(shape)
 
 

@@ -1,5 +1,6 @@
 """Foreign weights as ours: which variant and interpretation they belong to, and what changes on the way."""
 
+from collections.abc import Callable
 from itertools import product
 from math import ceil, isclose
 
@@ -16,15 +17,32 @@ NEVER = -1e4  # a logit whose probability is 0 in float32
 SAID = {"bgr": "conv1 turned from blue, green, red to red, green, blue"}
 
 
-def fit(foreign: Foreign, own: Input, preset_name: str | None, path: object) -> Model:
+def fit(
+    foreign: Foreign,
+    own: Input,
+    preset_name: str | None,
+    path: object,
+    agrees: Callable[[Model], bool] | None = None,
+) -> Model:
     """``foreign`` as a model of ours; ``own``: what it expects of images; ``preset_name`` overrides what it says.
 
+    ``agrees``: whether a model computes what the file does, where that can be tried.
+
     Raises:
-        Misuse: no variant has such layers, or no preset such norms; the message names what does not fit.
+        Misuse: no variant has such layers, or no preset such norms, or none computes the same; the message names what
+            does not fit.
     """
     shapes = {layer: _shape(found.weight) for layer, found in zip(LAYERS, foreign.layers, strict=True)}
     presets = [preset(preset_name).name] if preset_name else list(PRESETS)
-    spec = _chosen(foreign, _specs(shapes, presets, path), path, told=preset_name is not None)
+    specs = _chosen(foreign, _specs(shapes, presets, path), path, told=preset_name is not None)
+    for spec in specs if agrees else specs[:1]:
+        model = _model(foreign, own, spec, path)
+        if agrees is None or agrees(model):
+            return model
+    raise Misuse(f"{path} does something between its layers that no network of ours does: its outputs are others")
+
+
+def _model(foreign: Foreign, own: Input, spec: Spec, path: object) -> Model:
     tensors: dict[str, np.ndarray] = {}
     for name, found in zip(LAYERS, foreign.layers, strict=True):
         tensors[f"{name}.weight"] = np.ascontiguousarray(found.weight, np.float32)
@@ -43,6 +61,8 @@ def fit(foreign: Foreign, own: Input, preset_name: str | None, path: object) -> 
         numbers = ", ".join(f"{value:g}" for value in own.deviation)
         said.append(f"conv1 divided by {numbers}, by which it expects colours to be divided")
     tensors["conv1.weight"] = np.ascontiguousarray(first)
+    if not (all(np.isfinite(value).all() for value in tensors.values()) and np.isfinite(own.mean).all()):
+        raise Misuse(f"{path} holds weights or a mean that are no float32")
     return Model(spec, tensors, _mean(own.mean, spec.network(), path), tuple(said))
 
 
@@ -99,18 +119,20 @@ def _specs(shapes: dict[str, tuple[int, ...]], presets: list[str], path: object)
     return found
 
 
-def _chosen(foreign: Foreign, specs: list[Spec], path: object, *, told: bool) -> Spec:
-    """Of networks with the same shapes, the one whose norms are the file's; ``told``: a flag says which they are.
+def _chosen(foreign: Foreign, specs: list[Spec], path: object, *, told: bool) -> list[Spec]:
+    """Of networks with the same shapes, those whose norms are the file's, the likeliest first.
+
+    ``told``: a flag says which they are.
 
     Raises:
         Misuse: there is none.
     """
     plain = [spec for spec in specs if not VARIANTS[spec.variant].norm]
     if plain and foreign.norm is None:
-        return next((spec for spec in plain if PRESETS[spec.preset].inverted_dropout), plain[0])
+        return sorted(plain, key=lambda spec: not PRESETS[spec.preset].inverted_dropout)
     normed = [spec for spec in specs if VARIANTS[spec.variant].norm]
     if told and normed:
-        return normed[0]
+        return normed
     norm = foreign.norm
     if norm is None:
         if foreign.kind == "torch":
@@ -120,9 +142,13 @@ def _chosen(foreign: Foreign, specs: list[Spec], path: object, *, told: bool) ->
             )
         raise Misuse(f"{path} has no response norms, which every variant of its shapes has")
     order = foreign.order or STANDARD_ORDER["conv1"]
-    for spec in normed:
-        if _is_same(norm, spec) and (PRESETS[spec.preset].order or STANDARD_ORDER)["conv1"] == order:
-            return spec
+    found = [
+        spec
+        for spec in normed
+        if _is_same(norm, spec) and (PRESETS[spec.preset].order or STANDARD_ORDER)["conv1"] == order
+    ]
+    if found:
+        return found
     raise Misuse(
         f"{path} has response norms over {norm.size} maps, confined to {norm.parts} runs of them, with alpha "
         f"{norm.sum_scale * norm.size:g} of the mean square, beta {norm.beta:g} and k {norm.k:g}, and after conv1 "

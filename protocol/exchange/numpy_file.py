@@ -62,7 +62,7 @@ def _layer(name: str, held: Any, path: Path) -> ForeignLayer:
         weight, bias = (np.asarray(value, np.float32) for value in held)
     except (TypeError, ValueError, KeyError) as error:
         raise Misuse(f"{path}: {name} does not hold weights and biases ({one_line(error)})") from None
-    if weight.ndim != (4 if name.startswith("conv") else 2):
+    if weight.ndim != (4 if name.startswith("conv") else 2) or not weight.size:
         raise Misuse(f"{path}: {name} has weights of shape {weight.shape}")
     return ForeignLayer(name, weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T, bias.reshape(-1))
 

@@ -1,10 +1,13 @@
 """Anyone's file of weights as a model of ours, whichever of the known kinds it is."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from paper.names import unknown
+from paper.recipe import PRESETS
 from protocol.base.errors import Misuse
 from protocol.base.files import digest_file
 from protocol.base.sealed import one_line
@@ -12,6 +15,7 @@ from protocol.exchange import caffe, numpy_file, onnx_file, torch_file
 from protocol.exchange.fit import fit
 from protocol.exchange.foreign import Input
 from protocol.exchange.model import Card, Model
+from protocol.exchange.running import computes_the_same
 
 READERS = {
     ".caffemodel": caffe.read,
@@ -21,6 +25,7 @@ READERS = {
     ".pth": torch_file.read,
 }
 CHANNELS = ("rgb", "bgr")
+SMALLEST = 1e-3  # that colours are divided by
 
 
 def read_foreign(
@@ -42,6 +47,8 @@ def read_foreign(
         raise Misuse(f"{path} is of no known kind: its name must end in {', '.join(READERS)}")
     if not path.is_file():
         raise Misuse(f"there is no file {path}")
+    if preset_name is not None and preset_name not in PRESETS:
+        raise Misuse(unknown("preset", preset_name, PRESETS))
     foreign = READERS[path.suffix](path)
     own = foreign.input
     if channels is not None:
@@ -50,11 +57,15 @@ def read_foreign(
         own = replace(own, channels=channels)
     if deviation is not None:
         own = replace(own, deviation=_numbers("--deviation", deviation))
-        if (own.deviation <= 0).any():
-            raise Misuse(f"--deviation must be positive, not {deviation[:80]!r}")
+        if (own.deviation < SMALLEST).any():
+            raise Misuse(f"--deviation must be {SMALLEST} or more, not {deviation[:80]!r}")
     if mean is not None:
         own = replace(own, mean=_mean(mean, own))
-    model = fit(foreign, own, preset_name, path)
+    agrees = None
+    if foreign.kind == "onnx":
+        # What its nodes do in between is known by what they come to alone.
+        agrees = partial(computes_the_same, path, own, in_graph=mean is None)
+    model = fit(foreign, own, preset_name, path, agrees)
     return model, Card(network={}, source=f"{path.name} ({foreign.kind})", source_sha256=digest_file(path))
 
 
@@ -84,4 +95,6 @@ def _mean(told: str, own: Input) -> np.ndarray:
     if image.ndim not in (1, 3) or image.shape[0] != 3 or image.dtype.kind not in "fiu" or not np.isfinite(image).all():
         raise Misuse(f"{path} is no mean of three colours, but {image.dtype} {image.shape}")
     image = image.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise Misuse(f"{path} holds what is no float32")
     return image[::-1] if own.channels == "bgr" else image

@@ -5,6 +5,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ TYPES = {
 }
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of an older file
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # keys under which checkpoints keep the weights
-LARGEST = 2**34  # bytes of one tensor
+LARGEST = 2**31  # bytes of one tensor
+LARGEST_PICKLE = 2**26  # bytes
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class View:
         flat = np.frombuffer(self.storage.load(), self.storage.kind)
         if len(self.shape) != len(self.strides) or min((*self.shape, *self.strides, self.offset, 0)) < 0:
             raise ValueError("a tensor with a shape or strides that cannot be")
+        if prod(self.shape) * flat.itemsize > LARGEST:
+            raise ValueError("a tensor that is too large")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
         if 0 not in self.shape and last >= flat.size:
             raise ValueError("a tensor that reaches beyond its numbers")
@@ -88,13 +92,15 @@ def read(path: Path) -> Foreign:
         arrays = {name: view.array() for name, view in views.items() if np.dtype(view.storage.kind).kind == "f"}
     except (*UNREADABLE, zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise Misuse(f"{path} cannot be read as a state of PyTorch ({one_line(error)})") from None
-    layers = []
+    layers, said = [], []
     for name, weight in arrays.items():
         stem, _, last = name.rpartition(".")
         if last == "weight" and weight.ndim in (2, 4):
+            if f"{stem}.bias" not in arrays:
+                said.append(f"{stem} has no biases: zeros are taken")
             bias = arrays.get(f"{stem}.bias", np.zeros(len(weight), np.float32))
             layers.append(ForeignLayer(stem, weight, bias))
-    return Foreign("torch", alexnets(layers, path), TORCH_INPUT, order=None)
+    return Foreign("torch", alexnets(layers, path), TORCH_INPUT, said=tuple(said))
 
 
 def _views(state: Any) -> dict[str, View]:
@@ -114,6 +120,8 @@ def _in_zip(path: Path) -> Any:
         described = next((name for name in names if name.endswith("/data.pkl") or name == "data.pkl"), None)
         if described is None:
             raise ValueError("its zip holds no data.pkl")
+        if archive.getinfo(described).file_size > LARGEST_PICKLE:
+            raise ValueError("a data.pkl that is too large")
         root = described.removesuffix("data.pkl")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("its numbers are big-endian")

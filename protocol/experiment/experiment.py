@@ -150,7 +150,8 @@ def open_experiment(case: Case, data: Path, seed: int, start: Path | None = None
             f"case {case.name} needs crops of {network.input_shape[1]} pixels, but {data / case.store} holds images of "
             f"{store.manifest.edge}"
         )
-    if len(store.manifest.classes) > case.classes:
+    # A model may be shown pictures of whatever there is; training counts their classes itself.
+    if start is None and len(store.manifest.classes) > case.classes:
         raise Misuse(f"{data / case.store} has {len(store.manifest.classes)} classes, case {case.name} {case.classes}")
     begins = read_start(start, network, case.start, case.fresh) if start else None
     experiment = Experiment(case, store, seed, begins)

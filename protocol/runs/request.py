@@ -254,11 +254,16 @@ def make_evaluate(
     data: options.Data = STORES,
     out: options.Out = None,
 ) -> EvaluateRequest:
+    if start and (out or variant or preset):
+        raise Misuse("evaluate tests either a run, --out, or a model, --start, which brings its variant and preset")
     chosen = _case(case, variant, preset, batch, None)
+    answers: list[str] = []
     if start:
-        chosen, _ = _from(chosen, start)
+        chosen, answers = _from(chosen, start)
     if store:
         chosen = replace(chosen, store=store, limit=None, test_limit=None)
+    if start:
+        _check_classes(chosen, answers, read_manifest(data / chosen.store).classes)
     placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
     return EvaluateRequest(**placed | {"start": start})
 
@@ -361,6 +366,19 @@ def _from(case: Case, start: Path) -> tuple[Case, list[str]]:
     return replace(case, **asdict(model.spec), deviations=None, start=card.sha256), card.classes
 
 
+def _check_classes(case: Case, answers: list[str], classes: list[str]) -> None:
+    """See that a model answers to a store's classes: by their names, or where it has none, by how many they are.
+
+    Raises:
+        Misuse: it does not, and its errors would mean nothing.
+    """
+    columns = find_variant(case.variant).columns
+    if answers and answers != classes:
+        raise Misuse(f"the model answers to other classes than {case.store} has, {answers[0]!r} the first of them")
+    if not answers and case.classes != columns * ceil(len(classes) / columns):
+        raise Misuse(f"the model answers to {case.classes} classes, and {case.store} has {len(classes)}")
+
+
 def _frozen(case: Case, told: str | None) -> tuple[str, ...]:
     known = [layer.name for layer in case.network().weighted()]
     names = tuple(filter(None, (told or "").split(",")))
@@ -368,7 +386,7 @@ def _frozen(case: Case, told: str | None) -> tuple[str, ...]:
         if name not in known:
             raise Misuse(unknown("layer", name, known))
     if set(names) == set(known):
-        raise Misuse("--freeze leaves no layer to train: --steps 0 is no training, and evaluate tests a model")
+        raise Misuse("--freeze leaves no layer to train; evaluate tests a model as it is")
     return tuple(name for name in known if name in names)
 
 

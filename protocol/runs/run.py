@@ -391,6 +391,11 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
     """
     if isinstance(request, EvaluateRequest):
         if request.start is None:
+            if (request.out / "record.json").is_file() and read_record(request.out).case.get("start"):
+                raise Misuse(
+                    f"{request.out} began with a model, whose mean it takes off images: make a model of it with nox -s "
+                    "prepare -- export, and name that with --start"
+                )
             saved_weights(request.out, experiment.network)
         return True
     check_out(request.out)

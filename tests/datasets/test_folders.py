@@ -78,3 +78,19 @@ def test_what_is_no_such_folder_is_refused(tmp_path: Path) -> None:
     for share in (0.0, 1.0, -1.0, float("nan")):
         with refused("--test-share"):
             found(tmp_path / "flat", share)
+
+
+def test_links_that_lead_in_circles_or_nowhere_stop_nothing(tmp_path: Path) -> None:
+    write(tmp_path, *(f"cat/{number}.jpg" for number in range(4)))
+    (tmp_path / "cat" / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    made = material_of(tmp_path, "mine", 0.25, 64)
+    out = {leaf.parts[-1]: leaf.why for samples in made.parts.values() for leaf, _ in samples if leaf.why}
+    assert out.keys() == {"self.jpg", "gone.jpg"}
+
+
+def test_what_is_compressed_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "cat/a.jpg", "cat/more.tar.gz")
+    with refused("more.tar.gz", "unpack it first"):
+        found(tmp_path)

@@ -1,5 +1,6 @@
 """What ImageNet's files say of its images' classes, and what is said where they do not."""
 
+import io
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from protocol.datasets.imagenet import YEARS, material_of
+from protocol.datasets.tree import leaves
 from tests.support.archives import CLASSES, jpeg, kit, number_of, tar_of, write_imagenet
 from tests.support.refusals import refused
 
@@ -154,6 +156,15 @@ def test_what_is_missing_or_damaged_is_said(folder: Path, change: Change, words:
     change(folder)
     with refused(*words):
         material_of(folder, YEARS[2012])
+
+
+def test_an_archive_that_is_cut_between_two_members_is_noticed(tmp_path: Path) -> None:
+    whole = tar_of({f"{number}.JPEG": jpeg(0, number) for number in range(3)})
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        places = [member.offset for member in archive]
+    (tmp_path / "cut.tar").write_bytes(whole[: places[2]])
+    with refused("cut.tar", "no end", "download"):
+        list(leaves(tmp_path / "cut.tar"))
 
 
 def test_another_years_kit_is_refused(folder: Path) -> None:

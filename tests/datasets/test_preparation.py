@@ -79,8 +79,8 @@ def test_what_could_not_be_used_or_was_unusual_is_listed_with_the_reason(store: 
     assert out[first("text")].startswith("it is none of JPEG")
     assert out[first("bomb")] == "it has more than 80,000,000 pixels"
     assert "leads out of its archive" in out["climbed.JPEG"]
-    assert "link or a device" in out["link.JPEG"]
-    assert "link or a device" in out["device.JPEG"]
+    assert "a link, a device" in out["link.JPEG"]
+    assert "a link, a device" in out["device.JPEG"]
     odd = {row["file"].rpartition("/")[2]: row["remark"] for row in rows if row["kept"] == "yes"}
     assert odd[first("cmyk")] == "its colours are CMYK"
     assert odd[first("grey")] == "its colours are L"
@@ -261,16 +261,39 @@ def test_too_many_bad_files_end_it_with_their_list(archives: Path, tmp_path: Pat
     assert len((tmp_path / "imagenet-left-out.csv").read_text().splitlines()) == 1 + len(BAD) + HOSTILE
 
 
-def test_changed_files_are_begun_anew(tmp_path: Path) -> None:
+def test_a_store_of_other_files_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for number in range(4):
             (tmp_path / "in" / name / f"{number}.jpg").write_bytes(jpeg(0, number))
     target = tmp_path / "out" / "mine"
     prepare(target, folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
+    before = (target / "store.json").read_bytes()
     (tmp_path / "in" / "cat" / "new.jpg").write_bytes(jpeg(1, 9))
-    manifest = prepare(target, folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
-    assert manifest.counts == {"train": 7, "test": 2}
+    with refused(str(target), "made of other files", "another name"):
+        prepare(target, folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
+    assert (target / "store.json").read_bytes() == before
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = tmp_path / "out" / "other"
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation.Work, "remarks", end)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(other, folder_material(tmp_path / "in", "other", 0.25, 64), workers=1)
+    (tmp_path / "in" / "cat" / "newer.jpg").write_bytes(jpeg(1, 10))
+    with refused(".other.draft", "made of other files"):
+        prepare(other, folder_material(tmp_path / "in", "other", 0.25, 64), workers=1)
+
+
+def test_names_that_are_no_text_are_told_by_their_bytes(tmp_path: Path) -> None:
+    (tmp_path / "in" / "cat").mkdir(parents=True)
+    for number in range(4):
+        path = os.fsencode(tmp_path / "in" / "cat" / f"{number}") + b"\xff.jpg"
+        Path(os.fsdecode(path)).write_bytes(jpeg(0, number))
+    prepare(tmp_path / "mine", folder_material(tmp_path / "in", "mine", 0.25, 64), workers=1)
+    assert "cat/0\\udcff.jpg" in (tmp_path / "mine" / "files.csv").read_text()
 
 
 def test_a_class_without_an_image_is_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Somebody else's weights come in and give the outputs that they are known for; what does not fit is named."""
 
 import pickle
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx
 import pytest
 
 from protocol.base.errors import Misuse
+from protocol.base.pickles import STAND_INS, read_pickle
 from protocol.exchange.model import Model, read_model, write_model
 from protocol.exchange.reading import read_foreign
 from protocol.oracle.network import ForwardPass, forward
@@ -161,6 +163,51 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
         assert not mark.exists()
 
 
+HOSTILE = {
+    "a memo of four billion places": b"\x80\x02K\x01r\xff\xff\xff\x0f.",
+    # numpy.core.multiarray._reconstruct, told to be something else
+    "a state for a stand-in": b"\x80\x02cnumpy\nndarray\n}X\x08\x00\x00\x00__init__K\x01sb.",
+    "a state for a function": b"\x80\x02c_codecs\nencode\nN}X\x0c\x00\x00\x00__defaults__K\x01s\x86b.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_pickle_alters_nothing_and_takes_no_more_than_it_holds(name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with suppress(Misuse):
+        read_pickle(HOSTILE[name], "it")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert STAND_INS["_codecs", "encode"].__defaults__ == ("latin-1",)
+    assert "__init__" not in vars(STAND_INS["numpy", "ndarray"])
+
+
+def test_what_is_held_many_times_is_unwrapped_once() -> None:
+    own: Any = [1, 2]
+    for _ in range(15):
+        own = [own] * 8
+    read_pickle(pickle.dumps(own), "it")  # 8 ** 15 lists, if each were made anew
+
+
+@pytest.mark.parametrize("change", ["alpha", "beta", "stride", "pool"])
+def test_a_graph_that_does_something_else_between_its_layers_is_refused(tmp_path: Path, change: str) -> None:
+    model = foreign.graph(OWN)
+    by_kind = {node.op_type: node for node in model.graph.node}
+    if change == "alpha":
+        by_kind["Gemm"].attribute.append(onnx.helper.make_attribute("alpha", 0.5))
+    elif change == "beta":
+        by_kind["Gemm"].attribute.append(onnx.helper.make_attribute("beta", 0.0))
+    elif change == "stride":  # the last pooling goes on by one pixel less, over a window of one more
+        pools = [node for node in model.graph.node if node.op_type == "MaxPool"]
+        pools[-1].ClearField("attribute")
+        pools[-1].attribute.append(onnx.helper.make_attribute("kernel_shape", [2, 2]))
+        pools[-1].attribute.append(onnx.helper.make_attribute("strides", [2, 2]))
+    else:
+        by_kind["MaxPool"].op_type = "AveragePool"
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with refused("net.onnx", "between its layers"):
+        read_foreign(tmp_path / "net.onnx", channels="bgr")
+
+
 @pytest.mark.parametrize(("name", "write", "flags"), KINDS, ids=[name for name, _, _ in KINDS])
 def test_a_cut_or_damaged_file_is_refused_in_a_sentence(
     tmp_path: Path, name: str, write: Callable[[Path], None], flags: dict[str, str]
@@ -188,7 +235,8 @@ def test_wrong_flags_are_refused(tmp_path: Path) -> None:
         ({"mean": "1,2"}, ("--mean", "three numbers")),
         ({"mean": "nan,1,2"}, ("--mean", "three numbers")),
         ({"mean": "absent.npy"}, ("no file absent.npy",)),
-        ({"deviation": "1,0,1"}, ("--deviation", "positive")),
+        ({"deviation": "1,0,1"}, ("--deviation", "0.001 or more")),
+        ({"preset_name": "nope"}, ("there is no preset 'nope'",)),
     ):
         with refused(*words):
             read_foreign(tmp_path / "net.caffemodel", **flags)

@@ -8,10 +8,9 @@ import onnx
 import pytest
 
 from paper.architecture import Network
-from protocol.exchange.fit import fit
 from protocol.exchange.model import Model, Spec
-from protocol.exchange.onnx_file import read
 from protocol.exchange.onnx_graph import write_onnx
+from protocol.exchange.reading import read_foreign
 from protocol.oracle.network import ForwardPass, forward
 from tests.support.foreign import run
 
@@ -68,12 +67,14 @@ def test_a_mean_image_is_taken_off_inside(tmp_path: Path) -> None:
     assert np.abs(run(tmp_path / "model.onnx", images) - own).max() < 1e-5 * np.abs(own).max()
 
 
-@pytest.mark.parametrize("spec", SPECS[:3], ids=lambda spec: spec.preset)
+OWT = [Spec("owt", name, "small", 20) for name in ("paper", "caffe")]
+
+
+@pytest.mark.parametrize("spec", [*SPECS[:3], *OWT], ids=lambda spec: f"{spec.variant} {spec.preset}")
 def test_what_left_comes_back_bit_for_bit(tmp_path: Path, spec: Spec) -> None:
     model = model_of(spec)
     write_onnx(tmp_path / "model.onnx", model)
-    foreign = read(tmp_path / "model.onnx")
-    again = fit(foreign, foreign.input, None, "model.onnx")
+    again, _ = read_foreign(tmp_path / "model.onnx")
     assert again.spec == model.spec
     np.testing.assert_array_equal(again.mean, model.mean)
     for name, value in model.tensors.items():

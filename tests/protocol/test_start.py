@@ -69,3 +69,11 @@ def test_what_does_not_fit_is_refused(data: Path, tmp_path: Path) -> None:
     with refused("not the one that this run began with"):
         open_experiment(asked.case, data, 0, tmp_path / "other")
     assert make_evaluate("gluon", start=model, store="photos-small", data=data).case.store == "photos-small"
+    with refused("either a run", "--start"):
+        make_evaluate("gluon", start=model, data=data, out=tmp_path / "run")
+    write(tmp_path / "named", classes=("x",) * 20)
+    with refused("answers to other classes", "'x'"):
+        make_evaluate("gluon", start=tmp_path / "named", store="photos-small", data=data)
+    write(tmp_path / "more", replace(SPEC, classes=30))
+    with refused("answers to 30 classes"):
+        make_evaluate("gluon", start=tmp_path / "more", store="photos-small", data=data)

@@ -12,7 +12,9 @@ from protocol.experiment.augmentation import views
 from protocol.oracle.network import ForwardPass, forward, softmax
 from protocol.runs.outputs import read
 from protocol.runs.record import read_record
+from protocol.runs.trained import trained
 from tests.support.commands import Backend
+from tests.support.refusals import refused
 
 SPEC = Spec("merged", "caffe", "tiny", 20)
 MEAN = np.array([120, 110, 100], np.float32)
@@ -56,6 +58,12 @@ class StartTests:
         assert (case["frozen"], case["fresh"]) == (["conv1", "conv2", "fc6"], ["fc8"])
         assert case["start"] == json.loads((tmp_path / "model" / "card.json").read_text())["sha256"]
         assert (case["variant"], case["preset"]) == ("merged", "caffe")
+
+        # As a model by itself it takes off what the first one did.
+        with refused("began with a model", "--start"):
+            trained(tmp_path / "run", data)
+        made, _ = trained(tmp_path / "run", data, tmp_path / "model")
+        np.testing.assert_array_equal(made.mean, MEAN)
 
     def test_its_outputs_are_the_oracles(self, data: Path, tmp_path: Path) -> None:
         model = write(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""How fast pictures become a store: the decoder alone, what this project does with it, Pillow's way, and all cores."""
+"""How fast pictures become a store: decoding alone, with scaling and cutting, and on all cores."""
 
 import io
 import os
@@ -12,14 +12,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from protocol.base.tables import write_table
 from protocol.datasets import preparation
 from protocol.datasets.folders import material_of
 from protocol.datasets.photos import COLOUR, photographs
-from protocol.datasets.pictures import centre, decoders, picture
+from protocol.datasets.pictures import decoders, picture
 
 TABLE = "decode.csv"
 COLUMNS = ("what", "processes", "images", "seconds", "images_per_second")
@@ -46,22 +45,18 @@ def files() -> list[bytes]:
 
 
 def _decoded(data: bytes) -> None:
-    simplejpeg.decode_jpeg(data)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
 
 
 def _made(data: bytes) -> None:
     picture(data, EDGE)
 
 
-def _by_pillow(data: bytes) -> None:
-    with Image.open(io.BytesIO(data)) as image:
-        centre(image, EDGE)
-
-
+MADE = "decoded, scaled and cut"
 ALONE: dict[str, Callable[[bytes], None]] = {
-    "decoded, simplejpeg": _decoded,
-    "decoded, scaled and cut, simplejpeg": _made,
-    "decoded, scaled and cut, Pillow": _by_pillow,
+    "decoded": _decoded,
+    MADE: _made,
 }
 
 
@@ -78,11 +73,10 @@ def measure(folder: Path) -> list[str]:
     rows = []
     for name in ALONE:
         rows.append(_row(name, 1, FILES, [_seconds(partial(work, name, held)) for _ in range(REPEATS)]))
-    made = "decoded, scaled and cut, simplejpeg"
     with preparation.pool(cores) as executor:
-        _everywhere(executor, held[:1], cores, made)  # what a process takes to start is not measured
-        seconds = [_seconds(partial(_everywhere, executor, held, cores, made)) for _ in range(REPEATS)]
-    rows.append(_row(f"{made}, all cores", cores, cores * FILES, seconds))
+        _everywhere(executor, held[:1], cores, MADE)  # what a process takes to start is not measured
+        seconds = [_seconds(partial(_everywhere, executor, held, cores, MADE)) for _ in range(REPEATS)]
+    rows.append(_row(f"{MADE}, all cores", cores, cores * FILES, seconds))
     with _laid_out(held) as place:
         seconds = [_prepared(place, number) for number in range(REPEATS)]
     rows.append(_row("prepared: read, decoded, scaled, cut, written", cores, FILES * COPIES, seconds))
@@ -139,11 +133,11 @@ def _row(what: str, processes: int, images: int, seconds: list[float]) -> dict[s
 def sentences(rows: list[dict[str, object]]) -> list[str]:
     """What the rows of ``decode.csv`` come to."""
     speed = {str(row["what"]): float(str(row["images_per_second"])) for row in rows}
-    alone, made, pillow, everywhere, prepared = speed.values()
+    alone, made, everywhere, prepared = speed.values()
     cores = rows[-1]["processes"]
     return [
         f"one core decodes {alone:,.0f} JPEGs of {SIZE[0]} x {SIZE[1]} a second ({decoders()}), and {made:,.0f} when "
-        f"they are scaled and cut as well; Pillow by itself {pillow:,.0f}",
+        "they are scaled and cut as well",
         f"a store is prepared at {prepared:,.0f} pictures a second on {cores} cores, {prepared / everywhere:.0%} of "
         f"the {everywhere:,.0f} that decoding, scaling and cutting alone reach there",
     ]

@@ -1,7 +1,6 @@
 """A file's bytes as the picture that is stored: the shorter side scaled to an edge, the centre cut out (section 2).
 
-JPEGs are decoded by simplejpeg, libjpeg-turbo in a wheel; at half their size and less where that is still large enough.
-Pillow decodes what that cannot: CMYK, damaged but whole files, and other formats.
+Pillow decodes them, with the libjpeg-turbo of its wheel.
 """
 
 import io
@@ -10,7 +9,6 @@ from importlib.metadata import version
 from math import ceil
 
 import numpy as np
-import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from protocol.base.sealed import one_line
@@ -43,8 +41,8 @@ class Unreadable(Exception):
 
 
 def decoders() -> str:
-    """The libraries that pictures are decoded by, with their versions: others make other pixels."""
-    return f"simplejpeg {version('simplejpeg')}, Pillow {version('pillow')}"
+    """The library that pictures are decoded by, with its version: another makes other pixels."""
+    return f"Pillow {version('pillow')}"
 
 
 def picture(data: bytes, edge: int) -> tuple[np.ndarray, str]:
@@ -59,7 +57,7 @@ def picture(data: bytes, edge: int) -> tuple[np.ndarray, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _decoded(image, data, edge)
+                return _decoded(image, edge)
     except UnidentifiedImageError:
         raise Unreadable(f"it is none of {', '.join(FORMATS)}, whatever its name") from None
     except BOMBS:
@@ -68,25 +66,16 @@ def picture(data: bytes, edge: int) -> tuple[np.ndarray, str]:
         raise Unreadable(f"it cannot be decoded ({one_line(error)})") from None
 
 
-def _decoded(image: Image.Image, data: bytes, edge: int) -> tuple[np.ndarray, str]:
+def _decoded(image: Image.Image, edge: int) -> tuple[np.ndarray, str]:
     if image.width * image.height > LARGEST:
         raise Unreadable(f"it has more than {LARGEST:,} pixels")
     unusual = [] if image.mode == "RGB" else [f"its colours are {image.mode}"]
     if image.format != "JPEG":
         unusual.append(f"it is a {image.format}")
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    square = None
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
-        try:
-            # Only by 2 and more: libjpeg-turbo takes longer to scale by 7/8 than to decode it all.
-            pixels = simplejpeg.decode_jpeg(data, min_height=edge, min_width=edge, min_factor=2)
-            near, inside = window(pixels.shape[1], pixels.shape[0], edge)
-            part = Image.fromarray(np.ascontiguousarray(pixels[near[1] : near[3], near[0] : near[2]]))
-            square = part.resize((edge, edge), Image.Resampling.BICUBIC, box=inside)
-        except ValueError as error:
-            # Stray bytes between markers do no harm, and Pillow passes over them; where data are missing it says so.
-            unusual.append(f"decoded by Pillow, since {one_line(error)}")
-    square = square or centre(image, edge)
+    # At a half, a quarter or an eighth of its size, where that is still large enough: libjpeg scales as it decodes.
+    image.draft("RGB", (edge, edge))
+    square = centre(image, edge)
     if turn is not None:
         # The centre of the upright picture is the upright centre.
         square = square.transpose(turn)

@@ -449,8 +449,8 @@ def cores() -> int:
 
 @contextmanager
 def pool(workers: int | None) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, one a core, which end with this one, however that ends."""
-    count = workers or cores()
+    """Worker processes that end with this one, however that ends: one more than cores, since one waits for the disk."""
+    count = workers or cores() + 1
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _follow_parent)
     try:
         yield executor

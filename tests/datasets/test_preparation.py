@@ -86,9 +86,9 @@ def test_what_could_not_be_used_or_was_unusual_is_listed_with_the_reason(store: 
     assert odd[first("grey")] == "its colours are L"
     assert odd[first("png")] == "it is a PNG"
     assert odd[first("turned")] == "turned upright"
-    assert odd[first("stray")].startswith("decoded by Pillow")
+    assert first("stray") not in odd  # bytes that belong to nothing do no harm
     assert odd[first("twice")] == f"the same file as train {CLASSES[0]}/{first('0')}"
-    assert len(odd) == len(ODD)
+    assert len(odd) == len(ODD) - 1
 
 
 def test_the_year_2010_has_its_own_names_and_its_answers_beside_the_kit(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from protocol.datasets.preparation import JOURNAL, Material, prepare
 from protocol.datasets.store import open_store
 from protocol.experiment.augmentation import Policy, plan_epoch, training_batch, views
 from tests.support.archives import BAD, CLASSES, COLOURS, ODD, jpeg, write_imagenet
+from tests.support.long import but
 from tests.support.refusals import refused
 
 EACH, TESTS = 8, 40
@@ -227,15 +228,15 @@ def test_killed_at_twenty_random_moments_the_store_is_the_same(store: Path, arch
     run.check(store)
 
 
-@pytest.mark.parametrize("moment", ["before the gaps close", "when they are closed", "before it has its name"])
+@pytest.mark.parametrize("moment", but(("gaps", "closed", "named"), "closed"))
 def test_ended_while_it_is_finished_it_goes_on(
     store: Path, archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     target, made = tmp_path / "imagenet", material_of(archives, YEARS[2012])
     place = {
-        "before the gaps close": (preparation.Work, "_close_gaps"),
-        "when they are closed": (preparation, "write_remarks"),
-        "before it has its name": (Path, "unlink"),
+        "gaps": (preparation.Work, "_close_gaps"),  # before they are closed
+        "closed": (preparation, "write_remarks"),  # when they are
+        "named": (Path, "unlink"),  # before the folder has its name
     }[moment]
 
     def end(*_: object, **__: object) -> None:

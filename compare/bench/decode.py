@@ -19,6 +19,7 @@ from protocol.datasets import preparation
 from protocol.datasets.folders import material_of
 from protocol.datasets.photos import COLOUR, photographs
 from protocol.datasets.pictures import decoders, picture
+from protocol.datasets.workers import cores, pool
 
 TABLE = "decode.csv"
 COLUMNS = ("what", "processes", "images", "seconds", "images_per_second")
@@ -69,23 +70,23 @@ def work(name: str, held: list[bytes]) -> int:
 
 def measure(folder: Path) -> list[str]:
     """Measure, write ``decode.csv`` to ``folder``, and say what it came to."""
-    held, cores = files(), preparation.cores()
+    held, count = files(), cores()
     rows = []
     for name in ALONE:
         rows.append(_row(name, 1, FILES, [_seconds(partial(work, name, held)) for _ in range(REPEATS)]))
-    with preparation.pool(cores) as executor:
-        _everywhere(executor, held[:1], cores, MADE)  # what a process takes to start is not measured
-        seconds = [_seconds(partial(_everywhere, executor, held, cores, MADE)) for _ in range(REPEATS)]
-    rows.append(_row(f"{MADE}, all cores", cores, cores * FILES, seconds))
+    with pool(count) as executor:
+        _everywhere(executor, held[:1], count, MADE)  # what a process takes to start is not measured
+        seconds = [_seconds(partial(_everywhere, executor, held, count, MADE)) for _ in range(REPEATS)]
+    rows.append(_row(f"{MADE}, all cores", count, count * FILES, seconds))
     with _laid_out(held) as place:
         seconds = [_prepared(place, number) for number in range(REPEATS)]
-    rows.append(_row("prepared: read, decoded, scaled, cut, written", cores, FILES * COPIES, seconds))
+    rows.append(_row("prepared: read, decoded, scaled, cut, written", count, FILES * COPIES, seconds))
     write_table(folder / TABLE, COLUMNS, rows)
     return sentences(rows)
 
 
-def _everywhere(executor: ProcessPoolExecutor, held: list[bytes], cores: int, name: str) -> None:
-    for future in [executor.submit(work, name, held) for _ in range(cores)]:
+def _everywhere(executor: ProcessPoolExecutor, held: list[bytes], count: int, name: str) -> None:
+    for future in [executor.submit(work, name, held) for _ in range(count)]:
         future.result()
 
 
@@ -107,8 +108,8 @@ def _prepared(place: Path, number: int) -> float:
     draft.mkdir()
     work = preparation.Work(draft, material_of(place / "in", "timed", 0.01, EDGE))
     work.begin("")
-    with preparation.pool(None) as executor:
-        for future in [executor.submit(os.getpid) for _ in range(8 * preparation.cores())]:
+    with pool(None) as executor:
+        for future in [executor.submit(os.getpid) for _ in range(8 * cores())]:
             future.result()  # the processes have started
         return _seconds(partial(work.decode, executor))
 
@@ -134,10 +135,10 @@ def sentences(rows: list[dict[str, object]]) -> list[str]:
     """What the rows of ``decode.csv`` come to."""
     speed = {str(row["what"]): float(str(row["images_per_second"])) for row in rows}
     alone, made, everywhere, prepared = speed.values()
-    cores = rows[-1]["processes"]
+    count = rows[-1]["processes"]
     return [
         f"one core decodes {alone:,.0f} JPEGs of {SIZE[0]} x {SIZE[1]} a second ({decoders()}), and {made:,.0f} when "
         "they are scaled and cut as well",
-        f"a store is prepared at {prepared:,.0f} pictures a second on {cores} cores, {prepared / everywhere:.0%} of "
+        f"a store is prepared at {prepared:,.0f} pictures a second on {count} cores, {prepared / everywhere:.0%} of "
         f"the {everywhere:,.0f} that decoding, scaling and cutting alone reach there",
     ]

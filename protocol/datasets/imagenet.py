@@ -25,8 +25,9 @@ from scipy.io import loadmat
 from protocol.base.errors import Failed, Misuse
 from protocol.base.sealed import one_line
 from protocol.datasets.folders import by_folder, classes_of, test_samples
-from protocol.datasets.preparation import Material, Sample, pool
+from protocol.datasets.preparation import Material, Sample
 from protocol.datasets.tree import Leaf, leaves
+from protocol.datasets.workers import pool
 
 NUMBER = re.compile(r"_(\d+)\.[^.]+$")  # of a validation or test image
 LARGEST_TEXT = 2**26  # bytes of a file in the development kit

@@ -14,7 +14,6 @@ from protocol.exchange.model import Model, Spec
 
 CLOSE = 1e-5  # relative: constants that are written as decimals in one place and as float32 in the other
 NEVER = -1e4  # a logit whose probability is 0 in float32
-SAID = {"bgr": "conv1 turned from blue, green, red to red, green, blue"}
 
 
 def fit(
@@ -32,7 +31,7 @@ def fit(
         Misuse: no variant has such layers, or no preset such norms, or none computes the same; the message names what
             does not fit.
     """
-    shapes = {layer: _shape(found.weight) for layer, found in zip(LAYERS, foreign.layers, strict=True)}
+    shapes = {layer: found.weight.shape for layer, found in zip(LAYERS, foreign.layers, strict=True)}
     presets = [preset(preset_name).name] if preset_name else list(PRESETS)
     specs = _chosen(foreign, _specs(shapes, presets, path), path, told=preset_name is not None)
     for spec in specs if agrees else specs[:1]:
@@ -55,7 +54,7 @@ def _model(foreign: Foreign, own: Input, spec: Spec, path: object) -> Model:
     first = tensors["conv1.weight"]
     if own.channels == "bgr":
         first = first[:, ::-1]
-        said.append(SAID["bgr"])
+        said.append("conv1 turned from blue, green, red to red, green, blue")
     if (own.deviation != 1).any():
         first = first / own.deviation[:, None, None]
         numbers = ", ".join(f"{value:g}" for value in own.deviation)
@@ -79,10 +78,6 @@ def _mean(mean: np.ndarray, made: Network, path: object) -> np.ndarray:
         raise Misuse(f"the mean of {path} has shape {mean.shape}, where (3,) or an image of {crop} pixels is expected")
     first = (mean.shape[1] - crop) // 2
     return np.ascontiguousarray(mean[:, first : first + crop, first : first + crop])
-
-
-def _shape(weight: np.ndarray) -> tuple[int, ...]:
-    return tuple(weight.shape)
 
 
 def _shapes(made: Network) -> dict[str, tuple[int, ...]]:

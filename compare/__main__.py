@@ -266,7 +266,7 @@ def reference() -> None:
 
 @app.command()
 def lint(
-    record: Annotated[Path, typer.Argument(help="What a backend's lint wrote: the folder or its probe.json.")],
+    record: Annotated[Path, typer.Argument(help="What a backend's lint wrote: the folder or its lint.json.")],
 ) -> None:
     """Say which of the paper's facts a linted network keeps; status 1 when it breaks any."""
     measured = read_lint(record)

@@ -27,7 +27,7 @@ aten = torch.ops.aten
 
 
 def lint(request: LintRequest) -> None:
-    """Write the probe record of the network that the request's factory makes."""
+    """Write the lint record of the network that the request's factory makes."""
     check_lint_folder(request.out)
     settle("fp32")
     record = observe(request, "deepspeed", PACKAGES, lambda: Subject(request.spec))

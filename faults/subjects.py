@@ -57,8 +57,8 @@ def subjects(folder: Path) -> list[Subject]:
     write_tables(trials, "power", [{"mistake": "none", "backend": "gluon", "share": 0.1, "seed": 0, "found": False}])
     claims = folder / "claims.toml"
     claims.write_bytes(CLAIMS.read_bytes())
-    linted = folder / "probe.json"
-    linted.write_bytes(next(iter(sorted(LINTED.glob("*/*/probe.json")))).read_bytes())
+    linted = folder / "lint.json"
+    linted.write_bytes(next(iter(sorted(LINTED.glob("*/*/lint.json")))).read_bytes())
 
     def whole_run() -> Any:
         return RunFolder(run, folder, read_record(run))
@@ -75,7 +75,7 @@ def subjects(folder: Path) -> list[Subject]:
         Subject("record.json", run / "record.json", lambda: read_record(run), sealed=True),
         Subject("state.json", saved / "state.json", lambda: state.read_progress(saved), sealed=True),
         Subject("store.json", store / "store.json", lambda: read_manifest(store), sealed=True),
-        Subject("probe.json", linted, lambda: judge.judge(read_lint(linted)), sealed=True),
+        Subject("lint.json", linted, lambda: judge.judge(read_lint(linted)), sealed=True),
         Subject("shard-0.safetensors", saved / "shard-0.safetensors", trained_on),
         Subject("weights.safetensors", weights, lambda: whole_run().tensors("weights")),
         Subject(

@@ -27,7 +27,7 @@ OPERATORS = ("Convolution", "FullyConnected")
 
 
 def lint(request: LintRequest) -> None:
-    """Write the probe record of the network that the request's factory makes."""
+    """Write the lint record of the network that the request's factory makes."""
     check_lint_folder(request.out)
     record = observe(request, "gluon", PACKAGES, lambda: Subject(request.spec))
     path = write_lint(request.out, record)

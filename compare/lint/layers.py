@@ -1,6 +1,6 @@
 """The layers of a linted network: its operations, put side by side where they are carried out in parallel.
 
-An operation's layer follows from the passages: one more than the layer of the last operation that it reads. Two
+An operation's layer follows from the links: one more than the layer of the last operation that it reads. Two
 columns written as two branches so become one layer, whose maps are the first branch's and then the second's.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from compare.lint.responses import Windows, windows
-from protocol.lint.record import IMAGE, LintRecord, Operation, Passage, Response
+from protocol.lint.record import IMAGE, Link, LintRecord, Operation, Response
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LintedLayer:
     dense: bool
     operations: tuple[Operation, ...]
     windows: tuple[Windows | None, ...]  # of each convolution, explicit padding before it included
-    responses: tuple[Response, ...]  # of the passages that follow
+    responses: tuple[Response, ...]  # of the links that follow
     reads: frozenset[tuple[int, int]]
 
     @property
@@ -46,7 +46,7 @@ def layers(record: LintRecord) -> list[LintedLayer]:
                 dense=dense,
                 operations=tuple(record.operations[index] for index in members),
                 windows=tuple(_windows(record, index) for index in members if not dense),
-                responses=tuple(p.response for p in record.passages if p.source in members and p.response),
+                responses=tuple(p.response for p in record.links if p.source in members and p.response),
                 reads=frozenset(_reads(record, members, below)),
             )
         )
@@ -57,9 +57,9 @@ def layers(record: LintRecord) -> list[LintedLayer]:
 def _depths(record: LintRecord) -> list[int]:
     """Each operation's layer, from 0."""
     depths = [0] * len(record.operations)
-    for passage in record.passages:
-        if passage.source != IMAGE and passage.target < len(depths):
-            depths[passage.target] = max(depths[passage.target], depths[passage.source] + 1)
+    for link in record.links:
+        if link.source != IMAGE and link.target < len(depths):
+            depths[link.target] = max(depths[link.target], depths[link.source] + 1)
     return depths
 
 
@@ -68,17 +68,17 @@ def _is_dense(operation: Operation) -> bool:
     return len(operation.weight) == 2 or prod(operation.shape_out[1:]) == 1
 
 
-def _into(record: LintRecord, target: int) -> list[Passage]:
-    return [passage for passage in record.passages if passage.target == target]
+def _into(record: LintRecord, target: int) -> list[Link]:
+    return [link for link in record.links if link.target == target]
 
 
 def _windows(record: LintRecord, index: int) -> Windows | None:
     operation = record.operations[index]
     found = windows(operation.reach, operation.shape_in[1], operation.shape_out[1], [operation.weight[2]])
-    passages = _into(record, index)
-    if found is None or not passages:
+    links = _into(record, index)
+    if found is None or not links:
         return found
-    first, rows = passages[0].rows
+    first, rows = links[0].rows
     after = operation.shape_in[1] - first - rows
     return Windows(found.size, found.stride, found.pad + first, found.end + after)
 
@@ -91,18 +91,18 @@ def _reads(record: LintRecord, members: list[int], below: list[int]) -> Iterator
         operation = record.operations[index]
         maps, groups = operation.shape_out[0], operation.groups
         entries = operation.shape_in[0] // groups if groups > 1 else prod(operation.shape_in)
-        for passage in _into(record, index):
+        for link in _into(record, index):
             # Where maps are not kept apart, it is not known which of them arrive.
-            if passage.source not in starts or passage.response is None:
+            if link.source not in starts or link.response is None:
                 continue
-            source = record.operations[passage.source].shape_out[0]
-            first, count = passage.maps
+            source = record.operations[link.source].shape_out[0]
+            first, count = link.maps
             for group in range(groups):
                 low = max(first, group * entries)
                 high = min(first + count, (group + 1) * entries)
                 if low >= high:
                     continue
-                read = (starts[passage.source] + (low - first) * source // count, (high - low) * source // count)
+                read = (starts[link.source] + (low - first) * source // count, (high - low) * source // count)
                 given = (places[index] + group * maps // groups, maps // groups)
                 yield from ((mine, other) for mine in _halves(*given, own_total) for other in _halves(*read, total))
 

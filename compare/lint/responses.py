@@ -1,4 +1,4 @@
-"""What lies in a passage, read off its responses alone: nonlinearity, norm, pooling, dropout."""
+"""What lies in a link, read off its responses alone: nonlinearity, norm, pooling, dropout."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -66,7 +66,7 @@ def _span(row: int, size: int, stride: int, pad: int, count: int) -> tuple[int, 
 
 
 def pooling(response: Response) -> Windows | None:
-    """The windows of a passage; None where there are none that are alike. Windows of one row each are no pooling."""
+    """The windows of a link; None where there are none that are alike. Windows of one row each are no pooling."""
     count = max((last for _, _, last in response.reach), default=0) + 1
     return windows(response.reach, len(response.reach), count, range(1, LARGEST_WINDOW))
 

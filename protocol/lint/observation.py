@@ -1,4 +1,4 @@
-"""What the lint does to a network, whichever framework carries it out: trace it, then ask each passage.
+"""What the lint does to a network, whichever framework carries it out: trace it, then ask each link.
 
 A backend's :class:`Subject` can do three things: carry the network out and note every operation that has weights; carry
 it out with chosen tensors in place of what those operations give; and carry out one operation alone. With every
@@ -25,10 +25,10 @@ from protocol.lint.record import (
     EDGES,
     IMAGE,
     Ending,
+    Link,
     LintRecord,
     LintRequest,
     Operation,
-    Passage,
     Places,
     Reach,
     Response,
@@ -106,7 +106,7 @@ def observe(request: LintRequest, backend: str, packages: Iterable[str], make: C
                 f"{request.spec}: its operation {number} takes {operation.rows} rows for one image, as a product along "
                 "the maps does, which is no layer that could be told from others"
             )
-    prober = Prober(subject, traced, edge)
+    trial = LinkTrial(subject, traced, edge)
     seen = sum(operation.weight.size + (0 if operation.bias is None else operation.bias.size) for operation in traced)
     total = subject.parameters()
     try:
@@ -118,12 +118,12 @@ def observe(request: LintRequest, backend: str, packages: Iterable[str], make: C
             parameters=total,
             unseen=total - seen,
             operations=[_operation(subject, index, operation) for index, operation in enumerate(traced)],
-            passages=list(prober.passages()),
-            ending=prober.ending(),
+            links=list(trial.links()),
+            ending=trial.ending(),
             **surroundings(packages),
         )
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise Misuse(f"{request.spec} cannot be probed with another batch ({sentence(error)})") from error
+        raise Misuse(f"{request.spec} cannot be tried with another batch ({sentence(error)})") from error
 
 
 def _first_taken(request: LintRequest, make: Callable[[], Subject]) -> tuple[int, Subject, list[Traced]]:
@@ -188,18 +188,18 @@ def _span(responds: np.ndarray) -> tuple[int, int]:
     return (int(found[0]), int(found[-1])) if len(found) else (-1, -1)
 
 
-class Prober:
-    """Asks the passages of one network."""
+class LinkTrial:
+    """Tries the links of one network."""
 
     def __init__(self, subject: Subject, traced: Sequence[Traced], edge: int) -> None:
         self.subject, self.traced, self.edge = subject, traced, edge
 
-    def passages(self) -> Iterator[Passage]:
-        """Every passage there is, in the order of its source."""
+    def links(self) -> Iterator[Link]:
+        """Every link there is, in the order of its source."""
         # Training may change what test sees, as batch normalisation does, so it comes last.
         yield from map(self._trained, list(self._tested()))
 
-    def _tested(self) -> Iterator[Passage]:
+    def _tested(self) -> Iterator[Link]:
         for source in range(IMAGE, len(self.traced)):
             shape = self._shape(source)
             ramp = (0.5 + np.arange(prod(shape), dtype=np.float32) % 97 / 97).reshape(shape)
@@ -208,7 +208,7 @@ class Prober:
             for target in targets:
                 change = np.asarray(arrived[target][1] != arrived[target][0])
                 if change.any():
-                    yield self._passage(source, target, change)
+                    yield self._link(source, target, change)
 
     def ending(self) -> Ending | None:
         """What becomes of the last operation's output; None where the network does not end with it."""
@@ -236,7 +236,7 @@ class Prober:
         images = np.zeros((len(values), 3, self.edge, self.edge), np.float32)
         return self.subject.forward(images, {source: values}, targets, training)
 
-    def _passage(self, source: int, target: int, change: np.ndarray) -> Passage:
+    def _link(self, source: int, target: int, change: np.ndarray) -> Link:
         """``change``: which entries of the target's input respond to the source at all."""
         by_map: np.ndarray = np.asarray(change.reshape(len(change), -1).any(axis=1))
         if change.ndim == 1 and len(change) == self._shape(source)[0]:
@@ -244,7 +244,7 @@ class Prober:
             by_map[:] = True
         first, last = _span(by_map)
         rows = (0, 1) if change.ndim < 3 else _span(np.asarray(change.any(axis=(0, 2))))
-        passage = Passage(
+        link = Link(
             source=source,
             target=target,
             maps=(first, last - first + 1),
@@ -252,19 +252,19 @@ class Prober:
             response=None,
         )
         # A flattened input holds each map's places one after the other.
-        apart = passage.maps[1] % self._shape(source)[0] == 0 and by_map[first : last + 1].all()
+        apart = link.maps[1] % self._shape(source)[0] == 0 and by_map[first : last + 1].all()
         if source == IMAGE or target == len(self.traced) or not apart:
-            return passage
-        return passage.model_copy(update={"response": self._response(passage)})
+            return link
+        return link.model_copy(update={"response": self._response(link)})
 
-    def _maps(self, passage: Passage, values: np.ndarray, *, training: bool = False) -> np.ndarray:
+    def _maps(self, link: Link, values: np.ndarray, *, training: bool = False) -> np.ndarray:
         """What arrives, (stimuli, maps of the source, rows, columns), when the source gives ``values``."""
-        arrived = self._arrive(passage.source, values, [passage.target], training=training)[passage.target]
-        first, count = passage.maps
-        maps = self._shape(passage.source)[0]
+        arrived = self._arrive(link.source, values, [link.target], training=training)[link.target]
+        first, count = link.maps
+        maps = self._shape(link.source)[0]
         own = arrived[:, first : first + count]
         if own.ndim == 4:
-            top, height = passage.rows
+            top, height = link.rows
             own = own[:, :, top : top + height, top : top + height]
         else:
             places = count // maps
@@ -279,16 +279,16 @@ class Prober:
             value[number if place is None or len(shape) == 1 else (number, *place)] = level
         return value
 
-    def _read(self, passage: Passage, number: int, stimuli: Sequence[Sequence[Paint]]) -> list[np.ndarray]:
+    def _read(self, link: Link, number: int, stimuli: Sequence[Sequence[Paint]]) -> list[np.ndarray]:
         """What arrives of map ``number`` (rows, columns) for each stimulus."""
         found: list[np.ndarray] = []
         for start in range(0, len(stimuli), AT_ONCE):
-            values = np.stack([self._paint(passage.source, paints) for paints in stimuli[start : start + AT_ONCE]])
-            found.extend(self._maps(passage, values)[:, number].astype(np.float64))
+            values = np.stack([self._paint(link.source, paints) for paints in stimuli[start : start + AT_ONCE]])
+            found.extend(self._maps(link, values)[:, number].astype(np.float64))
         return found
 
-    def _response(self, passage: Passage) -> Response:
-        maps = self._shape(passage.source)[0]
+    def _response(self, link: Link) -> Response:
+        maps = self._shape(link.source)[0]
         asked, last = maps // 4, maps // 2 - 1
         near = [step for step in range(-FARTHEST, FARTHEST + 1) if 0 <= asked + step < maps]
         across = [step for step in range(ACROSS + 1) if last + step < maps]
@@ -296,39 +296,39 @@ class Prober:
         stimuli += [[(asked + step, None, LEVEL), (asked, None, LEVEL)] for step in near]
         next_to = [(asked + 1, None, -LEVEL)] if asked + 1 < maps else []
         stimuli.append([(asked, None, LEVEL), *next_to])
-        read = [_middle(arrived) for arrived in self._read(passage, asked, stimuli)]
+        read = [_middle(arrived) for arrived in self._read(link, asked, stimuli)]
         over: list[list[Paint]] = [[(last + step, None, LEVEL), (last, None, LEVEL)] for step in across]
-        boundary = [_middle(arrived) for arrived in self._read(passage, last, over)]
-        tested = self._maps(passage, self._ones(passage)).astype(np.float64)
+        boundary = [_middle(arrived) for arrived in self._read(link, last, over)]
+        tested = self._maps(link, self._ones(link)).astype(np.float64)
         kept = tested[tested != 0]
         return Response(
             curve=list(zip(CURVE, read[: len(CURVE)], strict=True)),
             neighbours=list(zip(near, read[len(CURVE) : -1], strict=True)),
             boundary=list(zip(across, boundary, strict=True)),
             opposed=read[-1],
-            reach=self._reach(passage),
-            places=self._places(passage, asked),
+            reach=self._reach(link),
+            places=self._places(link, asked),
             lost=0.0,
             survivors=0.0,
             # Of what is dropped at test too, those that are left say nothing of its scale.
             tested=float(kept.mean()) if kept.size else 0.0,
-            lost_tested=self._lost(passage, training=False),
+            lost_tested=self._lost(link, training=False),
         )
 
-    def _lost(self, passage: Passage, *, training: bool) -> float:
+    def _lost(self, link: Link, *, training: bool) -> float:
         """Of the places where something arrives now and then, the share where nothing does, given the same again.
 
         What a ReLU cuts off, or a normalisation takes away, never arrives, and is not counted; a constant stimulus
         would be taken away whole.
         """
-        shape = self._shape(passage.source)
+        shape = self._shape(link.source)
         given = np.stack([1 + np.arange(prod(shape)) * step % 89 / 89 for step in STEPS])
         values = given.reshape(len(STEPS), *shape).astype(np.float32)
-        taken = [self._maps(passage, values, training=training) for _ in range(2)]
+        taken = [self._maps(link, values, training=training) for _ in range(2)]
         if np.array_equal(taken[0], taken[1]):
             return 0.0  # nothing happens by chance
         again = max(AGAIN, -(-DRAWS // taken[0].size))
-        taken += [self._maps(passage, values, training=training) for _ in range(again - 2)]
+        taken += [self._maps(link, values, training=training) for _ in range(again - 2)]
         arrives = np.stack(taken) != 0  # (again, images, maps, rows, columns)
         ever = arrives.any(axis=0)
         lost = 1 - float(arrives[:, ever].mean()) if ever.any() else 0.0
@@ -341,31 +341,31 @@ class Prober:
         together = in_both / in_first if in_first else 1.0
         return float("nan") if lost < 0.01 or (together > 0.9 and lost < 0.8) else lost
 
-    def _batched(self, passage: Passage) -> bool:
+    def _batched(self, link: Link) -> bool:
         """Whether what arrives of an image in training depends on the others, as normalisation over the batch does."""
-        one = self._ones(passage)[:2]
+        one = self._ones(link)[:2]
         others = np.stack([one[0], 3 * one[1]])
-        alone, beside = (self._maps(passage, values, training=True)[0].astype(np.float64) for values in (one, others))
+        alone, beside = (self._maps(link, values, training=True)[0].astype(np.float64) for values in (one, others))
         both = (alone != 0) & (beside != 0)
         return bool(np.abs(alone - beside)[both].max(initial=0.0) > 1e-4 * np.abs(alone).max(initial=0.0))
 
-    def _ones(self, passage: Passage) -> np.ndarray:
-        return np.ones((SAMPLES, *self._shape(passage.source)), np.float32)
+    def _ones(self, link: Link) -> np.ndarray:
+        return np.ones((SAMPLES, *self._shape(link.source)), np.float32)
 
-    def _trained(self, passage: Passage) -> Passage:
-        """The passage with what training loses in it."""
-        if passage.response is None:
-            return passage
-        lost = self._lost(passage, training=True)
-        trained = self._maps(passage, self._ones(passage), training=True).astype(np.float64)
+    def _trained(self, link: Link) -> Link:
+        """The link with what training loses in it."""
+        if link.response is None:
+            return link
+        lost = self._lost(link, training=True)
+        trained = self._maps(link, self._ones(link), training=True).astype(np.float64)
         kept = trained[trained != 0]
         survivors = float(kept.mean()) if kept.size else 0.0
-        seen = {"lost": lost, "survivors": survivors, "batched": self._batched(passage)}
-        response = passage.response.model_copy(update=seen)
-        return passage.model_copy(update={"response": response})
+        seen = {"lost": lost, "survivors": survivors, "batched": self._batched(link)}
+        response = link.response.model_copy(update=seen)
+        return link.model_copy(update={"response": response})
 
-    def _places(self, passage: Passage, asked: int) -> Places | None:
-        shape = self._shape(passage.source)
+    def _places(self, link: Link, asked: int) -> Places | None:
+        shape = self._shape(link.source)
         if len(shape) == 1 or min(shape[1:]) < 2 or shape[0] < 2:
             return None
         # A multiple of 6 starts a window of any usual stride, so the corner shares one with the place after it.
@@ -380,22 +380,22 @@ class Prober:
             [(asked, left, DIM / 2)],
             [(asked, here, DIM), (asked, left, DIM / 2)],
         ]
-        read = self._read(passage, asked, stimuli)
+        read = self._read(link, asked, stimuli)
         lone, same, other, dim, half, beside = (float(arrived.ravel()[np.abs(arrived).argmax()]) for arrived in read)
         # Where windows overlap, some hold the place alone: those that hold both tell.
         other = min((float(value) for value in read[2].ravel() if value), key=abs, default=other)
         return Places(lone=lone, same=same, other=other, dim=dim, half=half, beside=beside)
 
-    def _reach(self, passage: Passage) -> Reach:
+    def _reach(self, link: Link) -> Reach:
         """Rows that respond to each row of the source, each asked in a map of its own, several at once."""
-        shape = self._shape(passage.source)
+        shape = self._shape(link.source)
         if len(shape) == 1:
             return []
         maps, rows, columns = shape
         values = np.zeros((-(-rows // maps) + 1, *shape), np.float32)
         for row in range(rows):
             values[row // maps, row % maps, row, columns // 2] = 1
-        arrived = self._maps(passage, values)  # the last is of a source that gives zeros
+        arrived = self._maps(link, values)  # the last is of a source that gives zeros
         changed = (arrived[:-1] != arrived[-1:]).any(axis=3)
         return [(row, *_span(changed[row // maps, row % maps])) for row in range(rows)]
 

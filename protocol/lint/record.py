@@ -1,10 +1,10 @@
 """The lint's record: what was measured of a network that somebody else wrote. Measurements only, no judgement.
 
-``results/lint/<backend>/<module>.<factory>/probe.json`` (:class:`LintRecord`) has two parts. *Operations* are the
-convolutions and matrix products with weights, in the order they are carried out. *Passages* are what lies between
+``results/lint/<backend>/<module>.<factory>/lint.json`` (:class:`LintRecord`) has two parts. *Operations* are the
+convolutions and matrix products with weights, in the order they are carried out. *Links* are what lies between
 them: each leads from the output of one operation to the input of another, and has no weights.
 
-    image --passage--> operation 0 --passage--> operation 1 -- ... --> operation 7 --passage--> output
+    image --link--> operation 0 --link--> operation 1 -- ... --> operation 7 --link--> output
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from protocol.base.errors import Misuse
 from protocol.base.files import is_own
 from protocol.base.sealed import read_sealed, write_sealed
 
-VERSION = 2
+VERSION = 3
 LINTS = Path("results/lint")
 EDGES = (224, 227)  # what the paper says, and what its maps need
-IMAGE = -1  # the source of a passage that starts at the image
+IMAGE = -1  # the source of a link that starts at the image
 Reach = list[tuple[int, int, int]]  # a row, and the first and last row that respond to it; -1, -1 where none does
 
 
@@ -92,7 +92,7 @@ class Places(_Strict):
 
 
 class Response(_Strict):
-    """What arrives when a passage's source is given chosen values; read at the middle of one map.
+    """What arrives when a link's source is given chosen values; read at the middle of one map.
 
     ``curve``: (value everywhere in the map, what arrives). ``neighbours``, ``boundary``: (distance, what arrives when
     the map that far away has the same value), for a map within the first half of the maps, and for its last; distance
@@ -116,7 +116,7 @@ class Response(_Strict):
     batched: bool = False
 
 
-class Passage(_Strict):
+class Link(_Strict):
     """``maps``, ``rows``: first and number of the target's that respond. ``target`` may be the output, one past all."""
 
     source: int
@@ -137,7 +137,7 @@ class Ending(_Strict):
 
 
 class LintRecord(_Strict):
-    """``probe.json``. Holds no host name, no user name and no absolute path."""
+    """``lint.json``. Holds no host name, no user name and no absolute path."""
 
     version: int = VERSION
     backend: str
@@ -147,7 +147,7 @@ class LintRecord(_Strict):
     parameters: int
     unseen: int = Field(description="parameters that belong to none of the operations")
     operations: list[Operation]
-    passages: list[Passage]
+    links: list[Link]
     ending: Ending | None
     packages: dict[str, str]
     commit: str
@@ -157,7 +157,7 @@ class LintRecord(_Strict):
 def write_lint(folder: Path, record: LintRecord) -> Path:
     check_lint_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "probe.json"
+    path = folder / "lint.json"
     write_sealed(path, record)
     return path
 
@@ -171,7 +171,7 @@ def check_lint_folder(folder: Path) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise Misuse(f"--out {folder} cannot be a folder: {above} is a file")
-    path = folder / "probe.json"
+    path = folder / "lint.json"
     if path.exists() and not is_own(path):
         raise Misuse(f"{path} is not of this project, and would be lost: name another --out")
 
@@ -182,6 +182,6 @@ def read_lint(path: Path) -> LintRecord:
     Raises:
         Misuse: it is absent or damaged, or another version of this project wrote it.
     """
-    file = path / "probe.json" if path.is_dir() else path
+    file = path / "lint.json" if path.is_dir() else path
     missing = f"there is no lint record at {file}; make one with: nox -s deepspeed -- lint module:factory"
     return read_sealed(file, LintRecord, VERSION, missing, "run lint again")

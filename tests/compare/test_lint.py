@@ -166,8 +166,8 @@ def test_parameters_outside_the_layers_are_told(paper: LintRecord) -> None:
 
 
 def test_a_passage_that_could_not_be_asked_leaves_what_depends_on_it_unseen(paper: LintRecord) -> None:
-    passages = [p.model_copy(update={"response": None}) if p.source == 0 else p for p in paper.passages]
-    unseen = {f.fact for f in judge(paper.model_copy(update={"passages": passages})) if f.verdict != KEPT}
+    links = [p.model_copy(update={"response": None}) if p.source == 0 else p for p in paper.links]
+    unseen = {f.fact for f in judge(paper.model_copy(update={"links": links})) if f.verdict != KEPT}
     assert unseen == {
         "read one column",
         "read both columns",
@@ -219,7 +219,7 @@ def test_uneven_windows_are_not_taken_for_even_ones() -> None:
 
 
 def response(**changes: object) -> Response:
-    """Of a passage that leaves everything as it is."""
+    """Of a link that leaves everything as it is."""
     fields: dict[str, object] = {
         "curve": [(value, value) for value in CURVE],
         "neighbours": [(step, LEVEL) for step in range(-6, 7)],

@@ -44,9 +44,9 @@ def hosts(folder: Path, *arguments: object, started: int = 2, **more: str) -> It
     """Launchers, of which so many are ``started`` of the two in the hostfile; nothing of them is left."""
     named = folder / "hosts"
     named.write_text("127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     found = []
     for number in range(started):
         command = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet", "--hostfile", str(named), "--no_ssh"]

@@ -115,10 +115,10 @@ class TestLint(LintTests):
             assert (found[fact].found, found[fact].verdict == NOT_SEEN) == (words or "", words is None), fact
 
     def test_nothing_of_anybody_elses_is_written_over(self, tmp_path: Path) -> None:
-        (tmp_path / "probe.json").write_text('{"mine": 1}')
-        with refused("probe.json", "not of this project"):
+        (tmp_path / "lint.json").write_text('{"mine": 1}')
+        with refused("lint.json", "not of this project"):
             lint(make_lint_request("deepspeed", "examples.torch_odd:odd.groups", None, tmp_path))
-        assert (tmp_path / "probe.json").read_text() == '{"mine": 1}'
+        assert (tmp_path / "lint.json").read_text() == '{"mine": 1}'
 
     def test_lazy_layers_take_their_shapes_first(self, tmp_path: Path) -> None:
         found = {finding.fact: finding.found for finding in judge(self.measured("lazy", tmp_path))}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.lint.factory import call_factory
-from protocol.lint.record import LintRecord, Operation, Passage, make_lint_request, read_lint, write_lint
+from protocol.lint.record import Link, LintRecord, Operation, make_lint_request, read_lint, write_lint
 from tests.support.refusals import refused
 
 
@@ -31,7 +31,7 @@ def record() -> LintRecord:
         parameters=34848,
         unseen=0,
         operations=[operation],
-        passages=[Passage(source=-1, target=0, maps=(0, 3), rows=(0, 227), response=None)],
+        links=[Link(source=-1, target=0, maps=(0, 3), rows=(0, 227), response=None)],
         ending=None,
         packages={},
         commit="",
@@ -42,20 +42,20 @@ def record() -> LintRecord:
 def test_a_record_is_read_as_it_was_written_from_folder_or_file(tmp_path: Path) -> None:
     path = write_lint(tmp_path / "new", record())
     assert read_lint(tmp_path / "new") == read_lint(path) == record()
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["probe.json"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["lint.json"]
 
 
 def test_an_absent_a_damaged_and_a_later_record_are_refused(tmp_path: Path) -> None:
-    with refused("no lint record", "probe.json", "lint module:factory"):
+    with refused("no lint record", "lint.json", "lint module:factory"):
         read_lint(tmp_path)
     path = write_lint(tmp_path, record())
     whole = path.read_text()
     path.write_text(whole[:-9])
-    with refused("probe.json", "not JSON", "run lint again"):
+    with refused("lint.json", "not JSON", "run lint again"):
         read_lint(tmp_path)
-    for changes, words in (({"version": 9}, ("version 9", "version 2")), ({"colour": 1}, ("colour",))):
+    for changes, words in (({"version": 9}, ("version 9", "version 3")), ({"colour": 1}, ("colour",))):
         path.write_text(json.dumps({**json.loads(whole), **changes}))
-        with refused("probe.json", *words):
+        with refused("lint.json", *words):
             read_lint(tmp_path)
 
 

@@ -115,7 +115,7 @@ def train(request: TrainRequest) -> None:
         latest = latest_state(request.out, experiment, request.goes_on)
         dist.barrier()
         with run.recorded() if session.keeps_record else nullcontext():
-            start = run.resume(latest, write=session.keeps_record)
+            start = run.resume(latest, fallen=request.fallen, write=session.keeps_record)
             dist.barrier()
             if latest:
                 load_state(session, latest, start)

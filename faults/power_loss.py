@@ -126,7 +126,7 @@ def lose_power(folder: Path) -> dict[str, Any]:
 def _one_run(folder: Path, experiment: Experiment, weight: float) -> None:
     run = logged(folder, experiment, 4)
     state.write_shard(state.draft_of(folder, 6), 0, {"a": np.full(1, weight)})
-    run.log_steps(experiment, [(step, 3.0 - step, 0.5) for step in (4, 5)], 1.0)
+    run.log_steps(experiment, [(step, 0.01, 3.0 - step, 0.5) for step in (4, 5)], 1.0)
     run.publish(6)
     run.finish({"conv1.weight": np.full(96, weight, np.float32)})
 

@@ -128,7 +128,7 @@ def train(request: TrainRequest) -> None:
         latest = latest_state(request.out, experiment, request.goes_on)
         run = Run(request.out, session.record, keeps=request.keep)
         with run.recorded():
-            start = run.resume(latest)
+            start = run.resume(latest, fallen=request.fallen)
             if latest:
                 load_state(session, latest)
             observer = Observer(Trainee(session)) if request.observe else None

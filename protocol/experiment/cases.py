@@ -12,7 +12,7 @@ from paper.recipe import PRESETS, Preset, preset
 from protocol.experiment.augmentation import Policy
 from protocol.experiment.weights import initial_deviations
 
-FINE_TUNING = ("start", "fresh", "frozen")  # fields of a case
+OPTIONAL = ("start", "fresh", "frozen", "patience")  # fields of a case, which a record has where they say something
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Case:
 
     ``start``: the SHA-256 of the weights that training begins with, where they are a model's; ``fresh``: layers whose
     weights are drawn all the same; ``frozen``: layers whose weights stay as they are.
+
+    ``patience``: epochs without a lower test error after which the rate falls tenfold, in place of ``drops``.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Case:
     start: str = ""
     fresh: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    patience: int = 0
 
     def recipe(self) -> Preset:
         chosen = preset(self.preset)
@@ -88,9 +91,9 @@ class Case:
         return self.rate * 10.0**-fallen
 
     def content(self) -> dict[str, Any]:
-        """Every field as plain data, for a record; those of fine-tuning only where there is some."""
+        """Every field as plain data, for a record; optional ones only where they say something."""
         found = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return {name: value for name, value in found.items() if value or name not in FINE_TUNING}
+        return {name: value for name, value in found.items() if value or name not in OPTIONAL}
 
 
 _photos = Case(

@@ -40,6 +40,13 @@ Freeze = Annotated[
     str | None, typer.Option(help="Layers whose weights stay as they are: conv1,conv2 ...", rich_help_panel=WHAT)
 ]
 Rate = Annotated[float | None, typer.Option(help="The learning rate that it begins with.", rich_help_panel=WHAT)]
+Patience = Annotated[
+    int | None,
+    typer.Option(help="Let the rate fall after so many epochs without a lower test error.", rich_help_panel=WHAT),
+]
+Fallen = Annotated[
+    int | None, typer.Option(help="From here on, let the rate be so many times fallen by hand.", rich_help_panel=HOW)
+]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order, augmentation and dropout.", rich_help_panel=WHAT)]
 Placement = Annotated[
     str,

@@ -88,6 +88,8 @@ class TrainRequest(PlacedRequest):
 
     ``save_minutes``: how often the state is saved, if not as the case says; ``keep``: how many states are kept.
 
+    ``fallen``: how often the rate has fallen by hand from here on; None leaves it as it was.
+
     ``observe``: what claims ask of a run is kept, too; that is in no saved state, so such a run begins anew.
     """
 
@@ -97,6 +99,7 @@ class TrainRequest(PlacedRequest):
     observe: bool = False
     save_minutes: float | None = None
     keep: int = KEPT
+    fallen: int | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -189,6 +192,8 @@ def make_train(
     start: options.Start = None,
     freeze: options.Freeze = None,
     rate: options.Rate = None,
+    patience: options.Patience = None,
+    fallen: options.Fallen = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
     save_minutes: options.SaveMinutes = None,
@@ -204,6 +209,10 @@ def make_train(
     if rate is not None and not 0 < rate < float("inf"):
         raise Misuse(f"--rate must be above 0, not {rate}")
     chosen = replace(chosen, rate=rate or chosen.rate)
+    if patience := _at_least_1("--patience", patience):
+        chosen = replace(chosen, patience=patience, drops=())
+    if fallen is not None and fallen < 0:
+        raise Misuse(f"--fallen must be at least 0, not {fallen}")
     answers: list[str] = []
     if start:
         chosen, answers = _from(chosen, start)
@@ -225,6 +234,7 @@ def make_train(
         oracle=oracle,
         observe=observe,
         save_minutes=save_minutes,
+        fallen=fallen,
         keep=_at_least_1("--keep", keep) or KEPT,
     )
 

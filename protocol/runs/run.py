@@ -23,6 +23,7 @@ from protocol.oracle import literal, own_choices, quantities
 from protocol.oracle.network import Arrays
 from protocol.oracle.quantities import Reading
 from protocol.runs import state
+from protocol.runs.rate import BY_HAND
 from protocol.runs.record import (
     EPOCH_COLUMNS,
     LAYER_COLUMNS,
@@ -92,8 +93,10 @@ class Run:
         self.kept: Arrays = {}
         self.started = self.spoke = time.monotonic()
 
-    def resume(self, latest: Path | None, *, write: bool = True) -> int:
+    def resume(self, latest: Path | None, *, fallen: int | None = None, write: bool = True) -> int:
         """Take up the rows of ``latest`` (or none) and return the step to go on from.
+
+        ``fallen``: how often the rate has fallen by hand from there on, where it is not as before.
 
         ``write``: this process keeps the record and clears the folder of what a killed run left half-written.
         """
@@ -102,8 +105,11 @@ class Run:
             progress = state.read_progress(latest)
             self.steps, self.epochs, start = progress.steps, progress.epochs, progress.step
             self.record.history = progress.history
-        here = {"backend": self.record.backend, "placement": self.record.placement}
-        if not self.record.history or here != {name: self.record.history[-1][name] for name in here}:
+        before = self.record.history[-1] if self.record.history else {}
+        here: dict[str, Any] = {"backend": self.record.backend, "placement": self.record.placement}
+        if by_hand := before.get(BY_HAND, 0) if fallen is None else fallen:
+            here[BY_HAND] = by_hand
+        if here != {name: value for name, value in before.items() if name != "step"}:
             self.record.history.append({**here, "step": start})
         if write:
             state.discard_states(self.folder, after=start)
@@ -112,16 +118,15 @@ class Run:
             write_record(self.folder, self.record)
         return start
 
-    def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float]], seconds: float) -> None:
-        """Log (step, loss, share of wrong first guesses) of steps that took ``seconds`` together.
+    def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float, float]], seconds: float) -> None:
+        """Log (step, rate, loss, share of wrong first guesses) of steps that took ``seconds`` together.
 
         Raises:
             Diverged: a loss is no number.
         """
         speed = round(experiment.case.batch * len(rows) / seconds, 2)
-        for step, loss, error in rows:
+        for step, rate, loss, error in rows:
             epoch = step // experiment.steps_per_epoch
-            rate = experiment.rate(step)
             self.steps.append(
                 {"step": step, "epoch": epoch, "loss": loss, "error": error, "rate": rate, "images_per_second": speed}
             )

@@ -14,10 +14,12 @@ from protocol.base.tensors import save_tensors
 from protocol.experiment.experiment import Experiment
 from protocol.runs import evaluation, stopping
 from protocol.runs.observation import Observer
+from protocol.runs.rate import falls
 from protocol.runs.run import Run
 
 LOGGED_TOGETHER = 10  # steps, at the most
-LATE, STOP = 1, 2  # what may be wished: a state, since the last is old; a state, and an end
+# What may be wished: a state, since the last is old; a state, and an end; that the rate falls.
+LATE, STOP, FALL = 1, 2, 4
 
 
 class Trainee(Protocol):
@@ -75,18 +77,21 @@ def train(
         KeyboardInterrupt: the run was asked to stop, and has saved its state.
     """
     experiment = trainee.experiment
-    waiting: list[tuple[int, Any, Any]] = []
+    waiting: list[tuple[int, float, Any, Any]] = []
+    patience = experiment.case.patience
+    fallen = falls(patience, run.epochs, run.record.history)
     clock = saved = time.perf_counter()
     for step, batch in zip(steps, trainee.batches(steps), strict=True):
-        loss, error = trainee.update(batch, experiment.rate(step))
-        waiting.append((step, loss, error))
+        rate = experiment.rate(step) * 10.0**-fallen
+        loss, error = trainee.update(batch, rate)
+        waiting.append((step, rate, loss, error))
         done = step + 1
         ends_epoch = done % experiment.steps_per_epoch == 0
         saves = save_minutes is None and done % experiment.case.checkpoint_steps == 0
         looks = observer is not None and observer.looks(experiment, done)
         # Reading a number makes the host wait for the devices, so losses are read a few at a time.
         if ends_epoch or saves or looks or done == steps.stop or len(waiting) == LOGGED_TOGETHER:
-            rows = [(at, trainee.number(own), trainee.number(wrong)) for at, own, wrong in waiting]
+            rows = [(at, of, trainee.number(own), trainee.number(wrong)) for at, of, own, wrong in waiting]
             run.log_steps(experiment, rows, time.perf_counter() - clock)
             waiting.clear()
             if observer and looks:
@@ -96,8 +101,10 @@ def train(
                 if trainee.keeps_record:
                     run.log_epoch(experiment, done // experiment.steps_per_epoch - 1, found, views=1)
             late = save_minutes is not None and time.perf_counter() - saved > 60 * save_minutes
-            wish = trainee.agreed(LATE * late + STOP * stopping.is_asked(run.folder))
-            if saves or wish or done == steps.stop:
+            falls_now = ends_epoch and trainee.keeps_record and falls(patience, run.epochs, run.record.history) > fallen
+            wish = trainee.agreed(LATE * late + STOP * stopping.is_asked(run.folder) + FALL * falls_now)
+            fallen += bool(wish & FALL)
+            if saves or wish & (LATE | STOP) or done == steps.stop:
                 trainee.save(run, done)
                 saved = time.perf_counter()
             if wish & STOP and done < steps.stop:

@@ -54,7 +54,7 @@ def logged(folder: Path, experiment: Experiment, steps: int) -> Run:
     """A run that has logged and published ``steps`` steps."""
     run = Run(folder, record(experiment))
     run.resume(None)
-    run.log_steps(experiment, [(step, 3.0 - step, 0.5) for step in range(steps)], 2.0)
+    run.log_steps(experiment, [(step, 0.01, 3.0 - step, 0.5) for step in range(steps)], 2.0)
     state.write_shard(state.draft_of(folder, steps), 0, {"a": np.zeros(1)})
     run.publish(steps)
     return run
@@ -99,7 +99,7 @@ def test_a_run_takes_up_what_was_logged(tmp_path: Path, experiment: Experiment) 
 def test_an_epochs_row_is_the_mean_of_its_steps(tmp_path: Path, experiment: Experiment) -> None:
     run = Run(tmp_path, record(experiment))
     losses = np.arange(20.0)
-    run.log_steps(experiment, [(step, losses[step], step % 2) for step in range(20)], 1.0)
+    run.log_steps(experiment, [(step, 0.01, losses[step], step % 2) for step in range(20)], 1.0)
     run.log_epoch(experiment, 1, {"validation_loss": 1.0, "top1_error": 0.5, "top5_error": 0.1}, views=1)
     assert run.epochs == [
         {
@@ -121,6 +121,23 @@ def test_without_resume_the_states_of_the_run_before_are_gone(tmp_path: Path, ex
     assert run.resume(None) == 0
     assert run.steps == []
     assert state.states(tmp_path) == []
+
+
+def test_a_rate_that_was_divided_by_hand_stays_so_until_another_is_asked_for(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    logged(tmp_path, experiment, 2)
+    (first,) = state.states(tmp_path)
+    run = Run(tmp_path, record(experiment))
+    assert run.resume(first, fallen=1) == 2
+    assert run.record.history[-1]["fallen"] == 1
+    run.log_steps(experiment, [(step, 0.001, 1.0, 0.5) for step in (2, 3)], 1.0)
+    state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.zeros(1)})
+    run.publish(4)
+    for asked, expected in ((None, [0, 1]), (1, [0, 1]), (2, [0, 1, 2]), (0, [0, 1, 0])):
+        again = Run(tmp_path, record(experiment))
+        again.resume(state.states(tmp_path)[-1], fallen=asked)
+        assert [row.get("fallen", 0) for row in again.record.history] == expected
 
 
 def test_a_draft_is_cleared_by_the_process_that_keeps_the_record(tmp_path: Path, experiment: Experiment) -> None:
@@ -159,7 +176,7 @@ def test_as_many_states_are_kept_as_are_asked_for(tmp_path: Path, experiment: Ex
     run = Run(tmp_path, record(experiment), keeps=3)
     run.resume(None)
     for step in range(5):
-        run.log_steps(experiment, [(step, 1.0, 0.5)], 1.0)
+        run.log_steps(experiment, [(step, 0.01, 1.0, 0.5)], 1.0)
         state.write_shard(state.draft_of(tmp_path, step + 1), 0, {"a": np.zeros(1)})
         run.publish(step + 1)
     assert [state.step_of(one) for one in state.states(tmp_path)] == [3, 4, 5]
@@ -196,7 +213,7 @@ def test_of_two_states_the_whole_one_is_gone_on_from(
     tmp_path: Path, experiment: Experiment, damaged: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = logged(tmp_path, experiment, 2)
-    run.log_steps(experiment, [(2, 1.0, 0.5), (3, 1.0, 0.5)], 1.0)
+    run.log_steps(experiment, [(2, 0.01, 1.0, 0.5), (3, 0.01, 1.0, 0.5)], 1.0)
     state.write_shard(state.draft_of(tmp_path, 4), 0, {"a": np.ones(1)})
     run.publish(4)
     flip(tmp_path / "state" / "step-000004" / damaged)
@@ -215,7 +232,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_state(
 ) -> None:
     run = logged(tmp_path, experiment, 2)
     with pytest.raises(Diverged, match="step 3 is no number"), run.recorded():
-        run.log_steps(experiment, [(2, 1.0, 0.5), (3, loss, 0.5)], 1.0)
+        run.log_steps(experiment, [(2, 0.01, 1.0, 0.5), (3, 0.01, loss, 0.5)], 1.0)
     found = read_record(tmp_path)
     assert found.status == "diverged"
     assert found.files["steps.csv"].rows == 4

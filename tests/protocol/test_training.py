@@ -1,7 +1,9 @@
 """When a state is saved: as often as the case says, or by the clock; and what a wish to stop does."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from protocol.experiment.cases import CASES
 from protocol.experiment.experiment import Experiment, open_experiment
 from protocol.runs import training
+from protocol.runs.rate import stalls
 from protocol.runs.request import make_train
 from protocol.runs.stopping import STOP, heeding, is_asked
 from tests.support.refusals import refused
@@ -46,15 +49,20 @@ class Run:
     """A run that keeps nothing; asked to stop once so many steps are logged."""
 
     def __init__(self, folder: Path, asked_after: int = 10**6) -> None:
-        self.folder, self.asked_after, self.logged = folder, asked_after, 0
+        self.folder, self.asked_after, self.rates = folder, asked_after, list[float]()
+        self.epochs, self.record = list[dict[str, Any]](), SimpleNamespace(history=list[dict[str, Any]]())
+
+    @property
+    def logged(self) -> int:
+        return len(self.rates)
 
     def log_steps(self, experiment: Experiment, rows: list[Any], seconds: float) -> None:
-        self.logged += len(rows)
+        self.rates += [rate for _, rate, _, _ in rows]
         if self.logged >= self.asked_after:
             (self.folder / STOP).touch()
 
-    def log_epoch(self, *_: Any, **__: Any) -> None:
-        pass
+    def log_epoch(self, _: Experiment, epoch: int, errors: dict[str, Any], *, views: int) -> None:
+        self.epochs.append({"epoch": epoch, "views": views, **errors})
 
 
 @pytest.fixture
@@ -77,6 +85,38 @@ def test_or_by_the_clock(trainee: Trainee, tmp_path: Path) -> None:
     trainee.saved.clear()
     train(trainee, Run(tmp_path), range(19), minutes=1e-9)
     assert trainee.saved == [10, 19]  # whenever losses are read
+
+
+def test_the_rate_falls_where_the_test_error_stalls_and_by_hand(trainee: Trainee, tmp_path: Path) -> None:
+    # A network that never learns: its first test is the lowest so far, and none after it is lower.
+    case = replace(trainee.experiment.case, epochs=9, patience=2, drops=(), limit=64, test_limit=32)
+    trainee = Trainee(replace(trainee.experiment, case=case))
+    run = Run(tmp_path)
+    train(trainee, run, range(17), minutes=1000)
+    tenths = [rate / case.rate for rate in run.rates]
+    # Two steps an epoch: falls after the third epoch, the fifth and the seventh.
+    assert tenths == pytest.approx([1] * 6 + [0.1] * 4 + [0.01] * 4 + [0.001] * 3)
+
+    # Gone on from there, with the rate once more divided by hand.
+    again = Run(tmp_path)
+    again.epochs, again.record.history = run.epochs[:4], [{"step": 8, "fallen": 1}]
+    train(trainee, again, range(8, 12), minutes=1000)
+    assert [rate / case.rate for rate in again.rates] == pytest.approx([0.01] * 2 + [0.001] * 2)
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([0.9, 0.8, 0.7], 0),
+        ([0.9, 0.9], 0),
+        ([0.9, 0.9, 0.9], 1),
+        ([0.9, 0.91, 0.8, 0.85, 0.7], 0),
+        ([0.9, 0.95, 0.95, 0.92, 0.91, 0.89, 0.9], 2),
+        ([0.5] * 20, 3),  # no more often than in the paper
+    ],
+)
+def test_a_stall_is_so_many_epochs_without_a_lower_error_than_all_before(errors: list[float], expected: int) -> None:
+    assert stalls(errors, 2) == expected
 
 
 def test_who_is_asked_to_stop_saves_first(trainee: Trainee, tmp_path: Path) -> None:
@@ -103,5 +143,9 @@ def test_a_wish_that_makes_no_sense_is_refused(data: Path) -> None:
     for minutes in (0.0, -1.0, float("nan"), float("inf")):
         with refused("--save-minutes"):
             make_train("gluon", case="tiny", save_minutes=minutes, data=data)
+    with refused("--patience"):
+        make_train("gluon", case="tiny", patience=0, data=data)
+    with refused("--fallen"):
+        make_train("gluon", case="tiny", fallen=-1, data=data)
     with refused("--keep"):
         make_train("gluon", case="tiny", keep=0, data=data)

@@ -94,7 +94,7 @@ def begun_run(folder: Path, data: Path, backend: Backend, **changes: object) -> 
     write_record(folder, record)
     run = Run(folder, record)
     (folder / ".claim").touch()
-    run.log_steps(experiment, [(0, 3.0, 0.9), (1, 3.0, 0.9)], 1.0)
+    run.log_steps(experiment, [(0, 0.01, 3.0, 0.9), (1, 0.01, 3.0, 0.9)], 1.0)
     weights = experiment.weights()
     momentum = {f"momentum.{name}": np.zeros_like(value) for name, value in weights.items()}
     state.write_shard(state.draft_of(folder, 2), 0, weights | momentum)

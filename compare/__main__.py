@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare import completeness, conductor, looks, tables
+from compare import completeness, conductor, looks, tables, tensorboard
 from compare import ladder as climbing
 from compare.audit import build as auditing
 from compare.audit.findings import Verdict
@@ -242,6 +242,16 @@ def classify(folder: OutputsFolder, images: Images = None, data: DataFolder = ST
 def search(folder: OutputsFolder, images: Images = None, data: DataFolder = STORES) -> None:
     """Find and draw the training images nearest to test images in fc7, from a model's outputs (figure 4, right)."""
     for path in looks.search(folder, data, images):
+        log(str(path))
+
+
+@app.command("tensorboard")
+def write_tensorboard(
+    runs: Annotated[Path, typer.Argument(help="A run's folder, or one above several.")] = RUNS,
+    out: Annotated[Path, typer.Option(help="Where its log folders go.")] = tensorboard.TENSORBOARD,
+) -> None:
+    """Write what training runs have logged, finished or going on, as files that TensorBoard reads."""
+    for path in tensorboard.write(runs, out):
         log(str(path))
 
 

@@ -64,7 +64,7 @@ class Evidence:
         return found
 
 
-Rule = Callable[[Evidence, Claim], Finding]
+Rule = Callable[[Evidence, Claim], Finding | None]  # None: there is nothing to decide it by
 RULES: dict[str, Rule] = {}
 AT_FULL_SCALE = (
     "nox -s prepare -- imagenet FOLDER, then "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Their rules register themselves.
-from compare.audit import exact_claims, measured_claims
+from compare.audit import exact_claims, imagenet_claims, measured_claims
 from compare.audit.arithmetic import computed
 from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
 from compare.audit.trained_claims import Trained
@@ -15,7 +15,18 @@ from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 
-__all__ = ["RULES", "Evidence", "Finding", "Verdict", "exact_claims", "gather", "judge", "measured_claims", "rows"]
+__all__ = [
+    "RULES",
+    "Evidence",
+    "Finding",
+    "Verdict",
+    "exact_claims",
+    "gather",
+    "imagenet_claims",
+    "judge",
+    "measured_claims",
+    "rows",
+]
 
 
 def judge(evidence: Evidence, trained: Trained) -> dict[str, Finding]:
@@ -47,9 +58,10 @@ def check_rules(claims: Mapping[str, Claim]) -> None:
 
 
 def _judge(evidence: Evidence, trained: Trained, claim: Claim) -> Finding:
-    if claim.id in RULES:
-        return RULES[claim.id](evidence, claim)
-    return trained.finding(claim) if claim.id in trained.rows else untested(claim)
+    found = RULES[claim.id](evidence, claim) if claim.id in RULES else None
+    if found is None or (found.verdict is Verdict.INCONCLUSIVE and claim.id in trained.rows):
+        found = trained.finding(claim) if claim.id in trained.rows else found
+    return found or untested(claim)
 
 
 def rows(evidence: Evidence, trained: Trained) -> list[dict[str, Any]]:

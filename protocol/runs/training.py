@@ -5,6 +5,7 @@ Backends keep what is theirs: how a batch gets to the devices, a step, the proba
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,15 @@ from protocol.runs.run import Run
 LOGGED_TOGETHER = 10  # steps, at the most
 # What may be wished: a state, since the last is old; a state, and an end; that the rate falls.
 LATE, STOP, FALL = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What saving ``states`` has cost: seconds, of those since the process began to train until the last of them."""
+
+    states: int = 0
+    seconds: float = 0.0
+    of_seconds: float = 0.0
 
 
 class Trainee(Protocol):
@@ -80,7 +90,8 @@ def train(
     waiting: list[tuple[int, float, Any, Any]] = []
     patience = experiment.case.patience
     fallen = falls(patience, run.epochs, run.record.history)
-    clock = saved = time.perf_counter()
+    clock = saved = began = time.perf_counter()
+    saving = Saving()
     for step, batch in zip(steps, trainee.batches(steps), strict=True):
         rate = experiment.rate(step) * 10.0**-fallen
         loss, error = trainee.update(batch, rate)
@@ -105,8 +116,11 @@ def train(
             wish = trainee.agreed(LATE * late + STOP * stopping.is_asked(run.folder) + FALL * falls_now)
             fallen += bool(wish & FALL)
             if saves or wish & (LATE | STOP) or done == steps.stop:
+                before = time.perf_counter()
                 trainee.save(run, done)
                 saved = time.perf_counter()
+                saving = Saving(saving.states + 1, saving.seconds + saved - before, saved - began)
+                run.record.result["saving"] = asdict(saving)
             if wish & STOP and done < steps.stop:
                 if trainee.keeps_record:
                     stopping.forget(run.folder)

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from compare.audit.arithmetic import Arithmetic, computed
 from compare.audit.exact_claims import CARD_BYTES, RESERVED
@@ -35,7 +37,7 @@ def run_folder(
 ) -> RunFolder:
     """A finished run with these tables, as its own code would have left it."""
     folder = root / backend / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for table, content in tables.items():
         content.to_csv(folder / f"{table}.csv", index=False)
     settings: dict[str, Any] = {"placement": "single", "devices": ["cpu:0"], "seed": 0, "precision": "fp32"}
@@ -154,6 +156,28 @@ def benched(
     return make
 
 
+def on_imagenet(
+    store: str, one: tuple[float, float], ten: tuple[float, float], images: int, **case: Any
+) -> Callable[[Path], Evidence]:
+    """A run of a backend that was trained on a store, and its last errors, top-1 and top-5, with one view and ten."""
+
+    def make(root: Path) -> Evidence:
+        epochs = pd.DataFrame(
+            [{"views": 1, "top1_error": 0.9, "top5_error": 0.8}]
+            + [
+                {"views": views, "top1_error": top1, "top5_error": top5}
+                for views, (top1, top5) in ((1, one), (10, ten))
+            ]
+        )
+        folder = root / "gluon" / "imagenet"
+        folder.mkdir(parents=True)
+        save_file({"labels": np.zeros(images, np.int16)}, folder / "predictions.safetensors")
+        content = replace(find_case("imagenet"), store=store, **case).content()
+        return evidence([run_folder(root, "gluon", "train", "imagenet", {"epochs": epochs}, case=content)])
+
+    return make
+
+
 PROBED = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
 assert len(PROBED) == len(RELU_AT)
 LEAKY, GROWING = [0.1, *PROBED[1:]], [0, 0, 0, 1, 2, 3, 4]
@@ -234,6 +258,23 @@ BOTH_WAYS: dict[str, list[tuple[Verdict, Callable[[Path], Evidence]]]] = {
         (Verdict.OPPOSITE, benched({SINGLE: 1.0}, data=0.2)),
         (Verdict.NOT_TESTED, changed()),
     ],
+    "top-2012": [
+        (R, on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000)),
+        (I, on_imagenet("imagenet", (0.42, 0.2), (0.413, 0.184), 50_000)),
+        (I, on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 500)),
+        (I, on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000, size="small")),
+        (I, on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000, classes=20)),
+        (Verdict.NOT_TESTED, on_imagenet("imagenet", (0.4, 0.2), (0.4, 0.18), 50_000, variant="merged")),
+        (Verdict.NOT_TESTED, on_imagenet("imagenet-2010", (0.4, 0.2), (0.4, 0.18), 150_000)),
+    ],
+    "top-2010": [
+        (R, on_imagenet("imagenet-2010", (0.5, 0.2), (0.375, 0.17), 150_000)),
+        (I, on_imagenet("imagenet-2010", (0.39, 0.18), (0.375, 0.18), 150_000)),
+    ],
+    "one-patch": [
+        (R, on_imagenet("imagenet-2010", (0.39, 0.183), (0.375, 0.17), 150_000)),
+        (I, on_imagenet("imagenet-2010", (0.4, 0.183), (0.375, 0.17), 150_000)),
+    ],
 }
 BY_OTHER_TESTS = {"days"}
 
@@ -260,6 +301,19 @@ def test_a_bench_at_another_batch_is_no_match(tmp_path: Path) -> None:
         for run in timed.runs.finished
     ]
     assert judge(evidence(runs))["two-gpu-time"].verdict is not Verdict.CONSISTENT
+
+
+def test_what_runs_over_seeds_say_gives_way_only_to_the_papers_own_measurement(tmp_path: Path) -> None:
+    row = {"verdict": "consistent at small scale", "gluon": "+1", "deepspeed": "+1", "low": 0.1, "high": 2.0}
+    trained = Trained({"one-patch": {**row, "seeds": 12, "reason": "ten views err less", "source": ""}})
+
+    def found(root: str, images: int) -> Verdict:
+        make = on_imagenet("imagenet-2010", (0.39, 0.183), (0.375, 0.17), images)
+        return judge_with(make(tmp_path / root), trained)["one-patch"].verdict
+
+    assert judge_with(evidence([]), trained)["one-patch"].verdict is Verdict.CONSISTENT
+    assert found("few", 100) is Verdict.CONSISTENT
+    assert found("all", 150_000) is R
 
 
 def test_no_rule_is_left_out() -> None:

@@ -50,7 +50,10 @@ class Run:
 
     def __init__(self, folder: Path, asked_after: int = 10**6) -> None:
         self.folder, self.asked_after, self.rates = folder, asked_after, list[float]()
-        self.epochs, self.record = list[dict[str, Any]](), SimpleNamespace(history=list[dict[str, Any]]())
+        self.epochs, self.record = (
+            list[dict[str, Any]](),
+            SimpleNamespace(history=list[dict[str, Any]](), result=dict[str, Any]()),
+        )
 
     @property
     def logged(self) -> int:
@@ -75,8 +78,12 @@ def train(trainee: Trainee, run: Run, steps: range, minutes: float | None = None
 
 
 def test_a_state_is_saved_as_often_as_the_case_says(trainee: Trainee, tmp_path: Path) -> None:
-    train(trainee, Run(tmp_path), range(7))
+    run = Run(tmp_path)
+    train(trainee, run, range(7))
     assert trainee.saved == [2, 4, 6, 7]
+    saving = run.record.result["saving"]
+    assert saving["states"] == 4
+    assert 0 < saving["seconds"] < saving["of_seconds"]
 
 
 def test_or_by_the_clock(trainee: Trainee, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from compare.audit import verdicts
+from compare.audit.trained_claims import Trained
+from compare.load import load_runs
 from protocol.datasets.imagenet import YEARS, material_of
 from protocol.datasets.preparation import prepare
 from protocol.datasets.store import open_store
@@ -78,6 +81,15 @@ def test_from_archives_to_a_network_that_others_can_run(data: Path, tmp_path: Pa
         assert len(rows) == 1 + (5 * TESTS if verb == "classify" else 8 * 6)
         assert "ILSVRC2012_val_" in rows[1]
         assert (tmp_path / "seen" / f"{name}.png").stat().st_size > 10_000
+
+    # What is asked of ImageNet is answered from it, as far as so few classes can.
+    answered = verdicts.rows(verdicts.gather(load_runs(where), []), Trained({}))
+    found = {row["claim"]: row for row in answered}
+    epochs = load_runs(where).finished[0].table("epochs").set_index("views")
+    expected = f"{100 * epochs['top1_error'][10]:.1f} / {100 * epochs['top5_error'][10]:.1f} %"
+    assert found["top-2012"][backend] == expected
+    assert found["top-2012"]["verdict"] == "inconclusive"
+    assert "network of size small" in found["top-2012"]["reason"]
 
     # And in again, from ONNX, with the same bits.
     again, _ = read_foreign(tmp_path / "model" / "model.onnx")

@@ -50,7 +50,8 @@ class Run:
 
     def __init__(self, folder: Path, asked_after: int = 10**6) -> None:
         self.folder, self.asked_after, self.rates = folder, asked_after, list[float]()
-        self.epochs, self.record = (
+        self.epochs = list[dict[str, Any]]()
+        self.record = SimpleNamespace(history=list[dict[str, Any]](), result=dict[str, Any]())
             list[dict[str, Any]](),
             SimpleNamespace(history=list[dict[str, Any]](), result=dict[str, Any]()),
         )

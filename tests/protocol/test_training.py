@@ -52,9 +52,6 @@ class Run:
         self.folder, self.asked_after, self.rates = folder, asked_after, list[float]()
         self.epochs = list[dict[str, Any]]()
         self.record = SimpleNamespace(history=list[dict[str, Any]](), result=dict[str, Any]())
-            list[dict[str, Any]](),
-            SimpleNamespace(history=list[dict[str, Any]](), result=dict[str, Any]()),
-        )
 
     @property
     def logged(self) -> int:

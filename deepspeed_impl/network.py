@@ -22,7 +22,7 @@ from torch import nn
 
 from deepspeed_impl.response_norm import ResponseNorm
 from deepspeed_impl.share import Crossing, Share, all_logits, maps_last, sent
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Norm, Pool, SpatialNorm, Weighted
+from paper.architecture import ENDS, Activation, Conv, Dense, Dropout, Layer, Local, Norm, Pool, SpatialNorm, Weighted
 from paper.recipe import LAYERS
 from protocol.experiment import dropout
 
@@ -126,6 +126,28 @@ def _conv(layer: Conv, micro: StepPart) -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((0, layer.pad_end, 0, layer.pad_end)), conv)
 
 
+class LocalConv(nn.Module):
+    """A convolution of stride 1 whose weights are not shared: (batch, maps, rows, columns), each place by itself."""
+
+    def __init__(self, layer: Local) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weight = nn.Parameter(torch.empty(layer.weight_shape))
+        self.bias = nn.Parameter(torch.empty(layer.bias_shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layer, maps = self.layer, self.layer.shape_out[0]
+        patches = nn.functional.unfold(x, layer.kernel, padding=layer.pad)  # (batch, inputs, places)
+        matrix = self.weight.flatten(3).view(maps, patches.shape[2], -1)  # (maps, places, inputs)
+        found = torch.einsum("bip,mpi->bmp", patches, matrix)
+        return found.view(len(x), *layer.shape_out) + self.bias
+
+
+@make_module.register
+def _local(layer: Local, micro: StepPart) -> nn.Module:
+    return LocalConv(layer)
+
+
 class GroupedLinear(nn.Module):
     """Fully-connected columns that do not meet: (batch, groups * inputs) -> (batch, units)."""
 
@@ -226,7 +248,7 @@ def _spatial_norm(layer: SpatialNorm, micro: StepPart) -> nn.Module:
 
 @make_module.register
 def _pool(layer: Pool, micro: StepPart) -> nn.Module:
-    return nn.MaxPool2d(layer.window, layer.stride)
+    return nn.MaxPool2d(layer.window, layer.stride, ceil_mode=layer.pad_end > 0)
 
 
 class CountedDropout(nn.Module):
@@ -263,7 +285,7 @@ class Stage(nn.Sequential):
     def __init__(self, layers: Sequence[Layer], micro: StepPart, make: MakeModule = make_module) -> None:
         super().__init__(OrderedDict((layer.name, make(layer, micro)) for layer in layers))
         self.layers, self.micro = {layer.name: layer for layer in layers}, micro
-        self.ends_network = layers[-1].name == LAYERS[-1]
+        self.ends_network = layers[-1].name in ENDS
         for module in self.modules():
             if isinstance(module, PostponedConv):
                 module.postpones = layers[0].name != LAYERS[0]

@@ -22,17 +22,17 @@ class PaperSGD(torch.optim.Optimizer):
 
     def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset, frozen: Collection[str] = ()) -> None:
         self.parameters, self.momentum, self.rate = parameters, recipe.momentum, 0.0
-        kinds = {"weight": (1.0, recipe.decay), "bias": (recipe.bias_rate, recipe.decay if recipe.bias_decay else 0.0)}
-        groups: list[dict[str, Any]] = []
-        for kind, (multiple, decay) in kinds.items():
-            for own, still in ((multiple, False), (0.0, True)):
-                held = [
-                    value
-                    for name, value in parameters.items()
-                    if name.endswith(f".{kind}") and (name.partition(".")[0] in frozen) == still
-                ]
-                if held or not still:
-                    groups.append({"params": held, "multiple": own, "decay": decay, "lr": 0.0})
+        # Parameters of one rate and one decay are updated together.
+        # Of a layer that has none, so that it can be timed, there is an empty group.
+        alike: dict[tuple[float, float], list[torch.nn.Parameter]] = {} if parameters else {(1.0, 0.0): []}
+        for name, value in parameters.items():
+            layer, _, kind = name.partition(".")
+            multiple = 0.0 if layer in frozen else recipe.bias_rate if kind == "bias" else 1.0
+            alike.setdefault((multiple, recipe.decay_of(name)), []).append(value)
+        groups = [
+            {"params": held, "multiple": multiple, "decay": decay, "lr": 0.0}
+            for (multiple, decay), held in alike.items()
+        ]
         super().__init__(groups, {})
         for parameter in parameters.values():
             self.state[parameter]["velocity"] = torch.zeros_like(parameter)

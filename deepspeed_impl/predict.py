@@ -6,7 +6,6 @@ import torch
 
 from deepspeed_impl import feed
 from deepspeed_impl.session import Session
-from paper.recipe import LAYERS
 from protocol.runs import evaluation
 
 
@@ -37,7 +36,8 @@ def predictor(session: Session) -> evaluation.Predict:
 def features(session: Session, images: np.ndarray) -> np.ndarray:
     """Images (batch, 3, crop, crop) -> outputs of the last hidden layer (batch, units of fc7), without dropout."""
     seen: list[torch.Tensor] = []
-    hook = session.stage.get_submodule(LAYERS[-1]).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    last = session.stage.get_submodule(session.experiment.network.layers[-1].name)
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         predictor(session)(images)
     finally:

@@ -18,9 +18,12 @@ class MaxPool(gluon.HybridBlock):
     def __init__(self, layer: Pool, context: mx.Context) -> None:
         super().__init__()
         self.window, self.stride = layer.window, layer.stride
-        self.compiled = context.device_type == "cpu" and implementation() == COMPILED
+        self.rounding = "full" if layer.pad_end else "valid"
+        # Ours knows no windows that reach beyond the map.
+        self.compiled = context.device_type == "cpu" and implementation() == COMPILED and not layer.pad_end
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         if self.compiled:
             return F.max_pool(x, window=self.window, stride=self.stride)
-        return F.Pooling(x, kernel=(self.window,) * 2, stride=(self.stride,) * 2, pool_type="max")
+        window, stride = (self.window,) * 2, (self.stride,) * 2
+        return F.Pooling(x, kernel=window, stride=stride, pool_type="max", pooling_convention=self.rounding)

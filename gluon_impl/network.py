@@ -25,7 +25,19 @@ from mxnet.gluon import nn
 
 from gluon_impl.max_pool import MaxPool
 from gluon_impl.response_norm import RectifiedNorm, ResponseNorm
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, Weighted
+from paper.architecture import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Layer,
+    Local,
+    Network,
+    Norm,
+    Pool,
+    SpatialNorm,
+    Weighted,
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,30 @@ def _conv(layer: Conv, share: Share) -> gluon.HybridBlock:
     end = layer.pad_end
     padded.add(nn.HybridLambda(lambda F, x: F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 0, end, 0, end))), conv)
     return padded
+
+
+class LocalConv(gluon.HybridBlock):
+    """A convolution of stride 1 whose weights are not shared: (batch, maps, rows, columns), each place by itself."""
+
+    def __init__(self, layer: Local) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weight = self.params.get("weight", shape=layer.weight_shape)
+        self.bias = self.params.get("bias", shape=layer.bias_shape)
+
+    def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
+        layer, (maps, rows, columns) = self.layer, self.layer.shape_out
+        patches = F.im2col(x, kernel=(layer.kernel,) * 2, pad=(layer.pad,) * 2)  # (batch, inputs, places)
+        matrix = F.reshape(weight, (maps, rows * columns, -1))  # (maps, places, inputs)
+        # A product a place: (places, batch, inputs) by (places, inputs, maps)
+        found = F.batch_dot(F.transpose(patches, (2, 0, 1)), F.transpose(matrix, (1, 2, 0)))
+        found = F.reshape(F.transpose(found, (1, 2, 0)), (-1, maps, rows, columns))
+        return F.broadcast_add(found, F.expand_dims(bias, 0))
+
+
+@make_block.register
+def _local(layer: Local, share: Share) -> gluon.HybridBlock:
+    return LocalConv(layer)
 
 
 @make_block.register

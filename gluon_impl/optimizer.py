@@ -55,7 +55,7 @@ class Optimizer:
             is_bias, own = kind == "bias", 0.0 if layer in frozen else 1.0
             for parameter in parts:
                 parameter.lr_mult = own * (recipe.bias_rate if is_bias else 1.0)
-                parameter.wd_mult = 1.0 if recipe.bias_decay or not is_bias else 0.0
+                parameter.wd_mult = 1.0 if recipe.decay_of(name) else 0.0
         settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
         self.trainers = [
             gluon.Trainer(

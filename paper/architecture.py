@@ -50,7 +50,7 @@ class Weighted(Layer):
         raise NotImplementedError
 
     @property
-    def bias_shape(self) -> tuple[int]:
+    def bias_shape(self) -> tuple[int, ...]:
         return (self.shape_out[0],)
 
 
@@ -66,6 +66,23 @@ class Conv(Weighted):
     @property
     def weight_shape(self) -> tuple[int, ...]:
         return (self.shape_out[0], self.shape_in[0] // self.groups, self.kernel, self.kernel)
+
+
+@dataclass(frozen=True)
+class Local(Weighted):
+    """A convolution of stride 1 whose weights are not shared: each place has kernels and biases of its own."""
+
+    kernel: int = 1
+    pad: int = 0
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        maps, rows, columns = self.shape_out
+        return (maps, rows, columns, self.shape_in[0], self.kernel, self.kernel)
+
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        return self.shape_out
 
 
 @dataclass(frozen=True)
@@ -110,10 +127,15 @@ class SpatialNorm(Layer):
 
 @dataclass(frozen=True)
 class Pool(Layer):
-    """Max pooling (section 3.4)."""
+    """Max pooling (section 3.4). Where sizes are rounded up, the last windows reach beyond the map."""
 
     window: int = 3
     stride: int = 2
+
+    @property
+    def pad_end(self) -> int:
+        """Rows that the last windows reach beyond the bottom, and columns beyond the right."""
+        return max(0, (self.shape_out[1] - 1) * self.stride + self.window - self.shape_in[1])
 
 
 @dataclass(frozen=True)
@@ -220,7 +242,9 @@ class Variant:
     without: str = ""
 
 
-LAYER_NUMBERS = {name: number for number, name in enumerate(LAYERS, start=1)}
+# The last three are of the network for CIFAR-10.
+LAYER_NUMBERS = {name: number for number, name in enumerate(LAYERS, start=1)} | {"local3": 3, "local4": 4, "fc10": 5}
+ENDS = frozenset({LAYERS[-1], "fc10"})  # the layers that give logits
 DENSE = frozenset({"fc6", "fc7", "fc8"})
 VARIANTS = {
     "two_column": Variant(),

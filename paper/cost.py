@@ -6,7 +6,7 @@ Every figure of the paper that is arithmetic comes from here.
 from dataclasses import dataclass
 from math import prod
 
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, SpatialNorm, Weighted
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Local, Network, Norm, SpatialNorm, Weighted
 
 FLOPS_PER_MAC = 2
 # Places of a map that a part of a convolution's gradient covers: ``partialSum`` in layers-145.cfg of the 2012 code,
@@ -48,7 +48,7 @@ def macs(layer: Layer) -> int:
     if isinstance(layer, Conv):
         _, rows, columns = layer.shape_out
         return weights(layer) * rows * columns
-    return weights(layer) if isinstance(layer, Dense) else 0
+    return weights(layer) if isinstance(layer, Dense | Local) else 0
 
 
 def forward_macs(network: Network) -> int:

@@ -64,12 +64,18 @@ class Preset:
     rate: float = 0.01
     momentum: float = 0.9
     decay: float = 0.0005
+    undecayed: frozenset[str] = frozenset()  # layers whose weights do not decay
     norm: NormScale = NormScale()
     data: DataReading = DataReading()
     order: dict[str, tuple[str, ...]] | None = None
     inverted_dropout: bool = False
     ceil_input: bool = False  # 224 crops and conv1 sized by 1 + ceil((i - k) / s), as cuda-convnet did
     crossing: bool = True  # False: no layer but the fully-connected ones reads the other column
+
+    def decay_of(self, name: str) -> float:
+        """The decay of a parameter by its canonical name."""
+        layer, _, kind = name.partition(".")
+        return 0.0 if layer in self.undecayed or (kind == "bias" and not self.bias_decay) else self.decay
 
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")

@@ -6,6 +6,7 @@ A case says everything about an experiment but the backend, the placement and th
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from paper import cifar
 from paper.architecture import Network, network
 from paper.names import unknown
 from paper.recipe import PRESETS, Preset, preset
@@ -58,7 +59,7 @@ class Case:
     patience: int = 0
 
     def recipe(self) -> Preset:
-        chosen = preset(self.preset)
+        chosen = cifar.RECIPE if self.variant == cifar.VARIANT else preset(self.preset)
         if self.deviations:
             chosen = replace(chosen, deviation=preset(self.deviations).deviation)
         if not self.decay:
@@ -74,6 +75,8 @@ class Case:
         return initial_deviations(self.network(), self._network("full"), self.recipe())
 
     def _network(self, size: str) -> Network:
+        if self.variant == cifar.VARIANT:  # which has one size
+            return cifar.conv_local(self.classes, activation=self.activation, norm=self.norm)
         return network(
             self.variant,
             preset(self.preset),
@@ -160,6 +163,43 @@ _ablations = (
     _part("narrow-half-data", "claim faster-gpus: narrow, half of the images (section 1)", 2, "tiny"),
     _part("narrow-quarter-data", "claim faster-gpus: narrow, a quarter of the images (section 1)", 4, "tiny"),
 )
+# As the methodology in layer-params-conv-local-11pct.cfg has it, but with all training images from the start.
+_cifar = Case(
+    name="cifar",
+    why="claim lrn-cifar: the four-layer network of 11 % error on CIFAR-10, with response norms (section 3.3)",
+    store="cifar10",
+    size=cifar.SIZE,
+    classes=10,
+    epochs=470,
+    rate=0.001,
+    drops=(450, 460),
+    cost="hours on two cores",
+    variant=cifar.VARIANT,
+    preset=cifar.RECIPE.name,
+    checkpoint_steps=1000,
+    policy=Policy(colour=False),
+    dropout=False,
+)
+# Figure 1: no regularization of any kind, the rate that suits each nonlinearity to be chosen (--rate).
+_unregularized: dict[str, Any] = {
+    "epochs": 40,
+    "drops": (),
+    "policy": Policy(crops=False, reflections=False, colour=False),
+    "norm": False,
+    "decay": False,
+}
+_cifars = (
+    _cifar,
+    replace(_cifar, name="cifar-no-norm", why="claim lrn-cifar: the same without norms, of 13 % error", norm=False),
+    replace(_cifar, name="cifar-relu", why="claim relu-6x: unregularized, with ReLU (figure 1)", **_unregularized),
+    replace(
+        _cifar,
+        name="cifar-tanh",
+        why="claim relu-6x: unregularized, with tanh (figure 1)",
+        activation="tanh",
+        **_unregularized,
+    ),
+)
 _parity = Case(
     name="parity",
     why="the full-size network on 16 photographs, five steps across a rate drop, free of near-ties: held tight",
@@ -234,7 +274,18 @@ CASES: dict[str, Case] = {
             why="a sixteenth of the width over many seeds: are the backends' errors equivalent?",
             cost="15 seconds a seed",
         ),
+        *_cifars,
         _ladder,
+        replace(
+            _ladder,
+            name="ladder-cifar",
+            why="the ladder's case with the four-layer network for CIFAR-10",
+            variant=cifar.VARIANT,
+            preset=cifar.RECIPE.name,
+            size=cifar.SIZE,
+            policy=Policy(colour=False),
+            dropout=False,
+        ),
         replace(
             _ladder,
             name="ladder-no-overlap",
@@ -319,6 +370,11 @@ def find_case(name: str, *, variant: str | None = None, preset_name: str | None 
     if name not in CASES:
         raise ValueError(unknown("case", name, CASES))
     case = CASES[name]
+    own = case.variant == cifar.VARIANT
+    if own and (variant not in (None, case.variant) or preset_name not in (None, case.preset)):
+        raise ValueError(f"case {name} is of a network and a recipe of its own: leave out --variant and --preset")
+    if own:
+        return case
     if variant:
         case = replace(case, variant=variant)
     if preset_name:

@@ -119,7 +119,7 @@ class Experiment:
         what = {
             "store": self.store.manifest.digest,
             "case": {name: value for name, value in self.case.content().items() if name not in TOLD},
-            "recipe": asdict(self.recipe),
+            "recipe": {name: value for name, value in asdict(self.recipe).items() if value or name != "undecayed"},
             "network": [(type(layer).__name__, asdict(layer)) for layer in self.network],
             "seed": self.seed,
             "draws": self.plan(0).digest(),

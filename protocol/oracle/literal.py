@@ -20,6 +20,7 @@ from protocol.oracle.quantities import Distance
 TAIL = 2 * (1 - NormalDist().cdf(2))  # share of a Gaussian beyond two deviations
 ROUNDED = 1e-6  # of a share of images
 DEVIATIONS = 5.0  # a draw farther than this many standard errors from what is expected has one chance in a million
+BY_THE_CODE = ("chm-145", "conv-local")  # presets whose images reach the network as in the code of 2012
 MASKED = 64  # samples whose dropout masks are looked at
 Bounded = tuple[Distance, float]  # how far, and how far it may be
 
@@ -31,7 +32,7 @@ class Pixels:
         self.experiment = experiment
         mean = experiment.store.train.images.mean(axis=0, dtype=np.float64)  # (edge, edge, 3)
         self.mean = mean.astype(np.float32).astype(np.float64)
-        self.by_the_code = experiment.case.preset == "chm-145"
+        self.by_the_code = experiment.case.preset in BY_THE_CODE
         margin = (len(self.mean) - experiment.crop) // 2
         self.middle = self.mean[margin : margin + experiment.crop, margin : margin + experiment.crop]
 

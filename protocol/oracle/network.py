@@ -14,7 +14,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm
+from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Local, Network, Norm, Pool, SpatialNorm
 from paper.recipe import Preset
 
 PIECE = 1 << 16  # parameters updated at once
@@ -111,6 +111,34 @@ def _conv(layer: Conv, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Bac
         return total[:, inside, inside].transpose(3, 0, 1, 2)
 
     return out, backward
+
+
+@apply_layer.register
+def _local(layer: Local, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Backward]:
+    weight, bias = run.weights[f"{layer.name}.weight"], run.weights[f"{layer.name}.bias"]
+    batch, size, pad = len(x), layer.kernel, layer.pad
+    maps, rows, columns = layer.shape_out
+    padded = np.pad(x.transpose(1, 2, 3, 0), ((0, 0), (pad, pad), (pad, pad), (0, 0)))  # (maps, rows, columns, batch)
+    windows = sliding_window_view(padded, (size, size), axis=(1, 2))
+    # One matrix a place: (places, inputs of a kernel, batch), and (places, maps, inputs of a kernel)
+    patches = windows.transpose(1, 2, 0, 4, 5, 3).reshape(rows * columns, -1, batch)
+    matrix = weight.reshape(maps, rows * columns, -1).transpose(1, 0, 2)
+    out = (matrix @ patches).transpose(2, 1, 0).reshape(batch, *layer.shape_out) + bias
+
+    def backward(gradient: np.ndarray) -> np.ndarray:
+        flat = gradient.reshape(batch, maps, -1).transpose(2, 1, 0)  # (places, maps, batch)
+        of_weight = (flat @ patches.transpose(0, 2, 1)).transpose(1, 0, 2)
+        run.gradients[f"{layer.name}.weight"] = of_weight.reshape(weight.shape)
+        run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
+        spread = (matrix.transpose(0, 2, 1) @ flat).reshape(rows, columns, -1, size, size, batch)
+        total = np.zeros_like(padded)
+        for i in range(size):
+            for j in range(size):
+                total[:, i : i + rows, j : j + columns] += spread[:, :, :, i, j].transpose(2, 0, 1, 3)
+        inside = slice(pad, total.shape[1] - pad)
+        return total[:, inside, inside].transpose(3, 0, 1, 2)
+
+    return _images_innermost(out), backward
 
 
 @apply_layer.register
@@ -215,11 +243,11 @@ def _pool(layer: Pool, x: np.ndarray, run: ForwardPass) -> tuple[np.ndarray, Bac
     run.choices[layer.name] = chosen
 
     def backward(gradient: np.ndarray) -> np.ndarray:
-        total = np.zeros_like(x)
+        total = np.zeros_like(_beyond(layer, x))
         for place in range(size * size):
             i, j = divmod(place, size)
             total[:, :, i : i + reach : step, j : j + reach : step] += gradient * (chosen == place)
-        return total
+        return total[:, :, : x.shape[2], : x.shape[3]]
 
     return out, backward
 
@@ -229,10 +257,17 @@ def places(layer: Pool, x: np.ndarray) -> np.ndarray:
     return _largest(_windows(layer, x))[1]
 
 
+def _beyond(layer: Pool, x: np.ndarray) -> np.ndarray:
+    """``x`` with what the last windows reach of it beyond its ends, which is never the largest."""
+    ends = ((0, 0), (0, 0), (0, layer.pad_end), (0, layer.pad_end))
+    return np.pad(x, ends, constant_values=-np.inf) if layer.pad_end else x
+
+
 def _windows(layer: Pool, x: np.ndarray) -> list[np.ndarray]:
     """What stands at each place of every window, place by place, row after row."""
     size, step = layer.window, layer.stride
     reach = (layer.shape_out[1] - 1) * step + 1
+    x = _beyond(layer, x)
     return [x[:, :, i : i + reach : step, j : j + reach : step] for i in range(size) for j in range(size)]
 
 
@@ -276,7 +311,7 @@ def update(weights: Arrays, momentum: Arrays, gradients: Arrays, preset: Preset,
     for name, gradient in gradients.items():
         is_bias = name.endswith(".bias")
         own = rate * (preset.bias_rate if is_bias else 1.0)
-        decay = preset.decay if preset.bias_decay or not is_bias else 0.0
+        decay = preset.decay_of(name)
         # Piece by piece, so that what is in between stays in the cache.
         flat = [values.reshape(-1) for values in (momentum[name], weights[name], gradient)]
         for start in range(0, flat[0].size, PIECE):

@@ -10,7 +10,6 @@ from typing import Any
 
 from paper.architecture import variant as find_variant
 from paper.names import unknown
-from paper.recipe import LAYERS
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.datasets.store import PARTS, read_manifest
@@ -220,7 +219,7 @@ def make_train(
     if store:
         chosen = _on(chosen, store, data)
     if start and (chosen.classes != own or (answers and answers != read_manifest(data / chosen.store).classes)):
-        chosen = replace(chosen, fresh=(LAYERS[-1],))  # what answered to other classes
+        chosen = replace(chosen, fresh=(chosen.network().layers[-1].name,))  # what answered to other classes
     chosen = replace(chosen, frozen=_frozen(chosen, freeze))
     if observe and (Grid.parse(placement).devices > 1 or steps is not None):
         raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")

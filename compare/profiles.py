@@ -265,6 +265,7 @@ def ladder(backends: tuple[str, ...]) -> list[Job]:
         jobs += _parity(oracle, backends, 12, placements=tried)
         if preset == "paper":
             jobs += _moves(oracle, backends, (*MOVES, *MORE_MOVES))
+    jobs += _parity(Job("oracle", "oracle", "ladder-cifar", 15), backends, 12)
     return [*jobs, *_trajectories(backends)]
 
 

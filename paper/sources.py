@@ -14,6 +14,7 @@ _PAPER = {
     "rate": "section 5",
     "momentum": "section 5",
     "decay": "section 5",
+    "undecayed": "section 5: one update rule",
     "norm": "section 3.3; the window as in D21",
     "data": "section 2; section 4.1",
     "order": "section 3.3; section 3.5",
@@ -36,6 +37,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "rate": "layers/layer-params-145.cfg, comments: epsW .01 at the start",
         "momentum": "layers/layer-params-*.cfg: momW, momB",
         "decay": "layers/layer-params-*.cfg: wc",
+        "undecayed": "layers/layer-params-*.cfg: wc, the same in every layer",
         "norm": "layers/layers-145.cfg: type cmrnorm, size, scale, pow; layer.py divides scale by size, and reads "
         "minDiv for cmrnorm alone",
         "data": "convdata.py lines 137 and 225 (mean), 205 (divisor)",
@@ -53,6 +55,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "rate": f"{_SOLVER} line 4",
         "momentum": f"{_SOLVER} line 10",
         "decay": f"{_SOLVER} line 11",
+        "undecayed": f"{_ALEXNET}: decay_mult 1 of every first param",
         "norm": f"{_ALEXNET}: lrn_param of norm1 and norm2; src/caffe/proto/caffe.proto: k is 1 by default; "
         "src/caffe/layers/lrn_layer.cpp: alpha_over_size",
         "data": f"{_ALEXNET}: mean_file; src/caffe/data_transformer.cpp takes off the part that the crop was cut from",
@@ -70,6 +73,7 @@ SOURCES: dict[str, dict[str, str]] = {
         "rate": f"{_CAFFENET}/solver.prototxt: base_lr",
         "momentum": f"{_CAFFENET}/solver.prototxt: momentum",
         "decay": f"{_CAFFENET}/solver.prototxt: weight_decay",
+        "undecayed": f"{_CAFFENET}/train_val.prototxt: decay_mult 1 of every first param",
         "norm": f"{_CAFFENET}/train_val.prototxt: lrn_param of norm1 and norm2; src/caffe/proto/caffe.proto: k is 1 by "
         "default; src/caffe/layers/lrn_layer.cpp: alpha_over_size",
         "data": f"{_CAFFENET}/train_val.prototxt: mean_file; src/caffe/data_transformer.cpp takes off the part that "
@@ -85,5 +89,24 @@ SOURCES: dict[str, dict[str, str]] = {
         **_PAPER,
         "ones": "the study notes, on initial biases: layers 1, 3, 4 and the fully-connected ones",
         "crossing": "the study notes, table of layers: depths 48, 128, 192 and 192",
+    },
+    # Of akrizhevsky's cuda-convnet, example-layers/.
+    "conv-local": {
+        "deviation": "layers-conv-local-11pct.cfg: initW",
+        "ones": "layers-conv-local-11pct.cfg: no initB",
+        "bias_start": "layers-conv-local-11pct.cfg: no initB",
+        "bias_rate": "layer-params-conv-local-11pct.cfg: epsB .002, twice epsW",
+        "bias_decay": "layer-params-conv-local-11pct.cfg: wc, which weights alone have",
+        "rate": "layer-params-conv-local-11pct.cfg: epsW .001",
+        "momentum": "layer-params-conv-local-11pct.cfg: momW, momB",
+        "decay": "layer-params-conv-local-11pct.cfg: wc .004 of local3, local4 and fc10",
+        "undecayed": "layer-params-conv-local-11pct.cfg: wc 0 of conv1 and conv2",
+        "norm": "layers-conv-local-11pct.cfg: size, scale, pow of rnorm1 and rnorm2; layer.py divides scale by "
+        "size; k is 1",
+        "data": "convdata.py, CroppedCIFARDataProvider: the middle of the mean image is taken off every crop",
+        "order": "layers-conv-local-11pct.cfg: inputs of each layer",
+        "inverted_dropout": "layers-conv-local-11pct.cfg: no dropout",
+        "ceil_input": "layers-conv-local-11pct.cfg: conv1 keeps its 24 rows, so nothing is rounded",
+        "crossing": "layers-conv-local-11pct.cfg: one column",
     },
 }

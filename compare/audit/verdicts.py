@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Their rules register themselves.
-from compare.audit import exact_claims, imagenet_claims, measured_claims
+from compare.audit import cifar_claims, exact_claims, imagenet_claims, measured_claims
 from compare.audit.arithmetic import computed
 from compare.audit.findings import RULES, Evidence, Finding, Verdict, untested
 from compare.audit.trained_claims import Trained
@@ -20,6 +20,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "Verdict",
+    "cifar_claims",
     "exact_claims",
     "gather",
     "imagenet_claims",

@@ -8,6 +8,7 @@ from typing import Any
 
 from paper import cifar
 from paper.architecture import Network, network
+from paper.architecture import variant as known
 from paper.names import unknown
 from paper.recipe import PRESETS, Preset, preset
 from protocol.experiment.augmentation import Policy
@@ -376,6 +377,7 @@ def find_case(name: str, *, variant: str | None = None, preset_name: str | None 
     if own:
         return case
     if variant:
+        known(variant)
         case = replace(case, variant=variant)
     if preset_name:
         if preset_name not in PRESETS:

@@ -8,6 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from paper import cifar
 from paper.architecture import variant as find_variant
 from paper.names import unknown
 from protocol.backends import BACKENDS
@@ -342,6 +343,8 @@ def make_bench(
     out: options.Out = None,
 ) -> BenchRequest:
     chosen = _case(case, variant, preset, batch, epochs)
+    if chosen.variant == cifar.VARIANT:
+        raise Misuse(f"a bench is of AlexNet: the bytes that case {case} holds are not predicted")
     placed = _placed(backend, chosen, seed, placement, devices, micro_batch, precision, data, out)
     if layers and placed["grid"].devices > 1:
         raise Misuse(f"--layers times layers on one device, not in placement {placement}")

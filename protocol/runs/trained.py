@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paper import cifar
 from protocol.base.errors import Misuse
 from protocol.base.tensors import read_tensors
 from protocol.datasets.store import open_store
@@ -23,6 +24,8 @@ def trained(folder: Path, data: Path, start: Path | None = None) -> tuple[Model,
     record = read_record(folder)
     if record.kind != "train" or record.status != "finished":
         raise Misuse(f"{folder} is a run of {record.kind} that is {record.status}: a finished training run is needed")
+    if record.case["variant"] == cifar.VARIANT:
+        raise Misuse(f"{folder} holds {record.case['name']}'s network: only AlexNets are made models of")
     spec = Spec(**{own.name: record.case[own.name] for own in fields(Spec)})
     tensors = read_tensors(check_file(folder, record, "weights.safetensors"))
     store = open_store(data / record.case["store"])

@@ -178,6 +178,26 @@ def on_imagenet(
     return make
 
 
+def on_cifar(images: int = 10_000, **by_case: list[float]) -> Callable[[Path], Evidence]:
+    """Runs of both backends; by case, with _ for -, the training error of each epoch, the test error the last."""
+
+    def make(root: Path) -> Evidence:
+        runs = []
+        for backend in ("gluon", "deepspeed"):
+            for name, errors in by_case.items():
+                case = name.replace("_", "-")
+                rows = [{"views": 1, "train_error": error, "top1_error": 0.9} for error in errors]
+                rows.append({"views": 10, "train_error": errors[-1], "top1_error": errors[-1]})
+                (root / backend / case).mkdir(parents=True)
+                save_file({"labels": np.zeros(images, np.int16)}, root / backend / case / "predictions.safetensors")
+                content = replace(find_case(case), rate=0.002).content()
+                runs.append(run_folder(root, backend, "train", case, {"epochs": pd.DataFrame(rows)}, case=content))
+        return evidence(runs)
+
+    return make
+
+
+SLOW, QUICK = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.2], [0.7, 0.1]
 PROBED = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
 assert len(PROBED) == len(RELU_AT)
 LEAKY, GROWING = [0.1, *PROBED[1:]], [0, 0, 0, 1, 2, 3, 4]
@@ -257,6 +277,17 @@ BOTH_WAYS: dict[str, list[tuple[Verdict, Callable[[Path], Evidence]]]] = {
         (Verdict.CONSISTENT, benched({SINGLE: 1.0}, device="gpu:0", data=0.001)),
         (Verdict.OPPOSITE, benched({SINGLE: 1.0}, data=0.2)),
         (Verdict.NOT_TESTED, changed()),
+    ],
+    "lrn-cifar": [
+        (R, on_cifar(cifar=[0.3, 0.112], cifar_no_norm=[0.3, 0.129])),
+        (I, on_cifar(cifar=[0.3, 0.112], cifar_no_norm=[0.3, 0.145])),
+        (I, on_cifar(100, cifar=[0.3, 0.112], cifar_no_norm=[0.3, 0.129])),
+        (Verdict.NOT_TESTED, on_cifar(cifar=[0.3, 0.112])),
+    ],
+    "relu-6x": [
+        (R, on_cifar(cifar_relu=QUICK, cifar_tanh=SLOW)),  # 1.25 and 8 passes
+        (I, on_cifar(cifar_relu=SLOW, cifar_tanh=SLOW)),
+        (Verdict.NOT_TESTED, on_cifar(cifar_relu=QUICK, cifar_tanh=[0.9, 0.3])),
     ],
     "top-2012": [
         (R, on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000)),

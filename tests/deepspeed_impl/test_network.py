@@ -8,9 +8,9 @@ from deepspeed_impl.imposed import impose
 from deepspeed_impl.network import CountedDropout, PostponedConv
 from paper.architecture import network
 from paper.recipe import PRESETS
-from protocol.experiment.cases import Case
+from protocol.experiment.cases import CASES, Case
 from tests.deepspeed_impl.answering import answer, build
-from tests.support.backends import ABLATIONS, TOLERANCE, VARIANTS, apart, ask, oracle, tiny, too_far
+from tests.support.backends import ABLATIONS, CIFAR, TOLERANCE, VARIANTS, apart, ask, oracle, tiny, too_far
 
 # With the micro-batch that the plan chooses, and with others.
 PLACEMENTS = [("single", None), ("stages", None), ("stages", 2), ("single", 4)]
@@ -41,6 +41,12 @@ def test_every_reading_agrees_with_the_oracle_in_float32_with_its_choices(preset
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_agrees_with_the_oracle(variant: str) -> None:
     assert too_far(distances(tiny(variant=variant), "stages", "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize("place", ["single", "stages"])
+@pytest.mark.parametrize("name", CIFAR)
+def test_the_network_for_cifar_agrees_with_the_oracle_in_float64(name: str, place: str) -> None:
+    assert too_far(distances(CASES[name], place, "float64"), TOLERANCE["float64"]) == {}
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)

@@ -10,12 +10,13 @@ from mxnet import gluon
 from gluon_impl.network import AlexNet, Share, joined, make_block
 from paper.architecture import Activation, network
 from paper.recipe import PRESETS
-from protocol.experiment.cases import Case
+from protocol.experiment.cases import CASES, Case
 from tests.gluon_impl.answering import CONTEXTS, answer
 from tests.support.backends import (
     ABLATIONS,
     BATCH,
     BY_COLUMN,
+    CIFAR,
     TOLERANCE,
     VARIANTS,
     apart,
@@ -54,6 +55,11 @@ def test_every_variant_agrees_with_the_oracle(variant: str) -> None:
 @pytest.mark.parametrize("variant", TWO_COLUMNS)
 def test_every_variant_of_two_columns_agrees_with_the_oracle_on_two_contexts(variant: str) -> None:
     assert too_far(distances(tiny(variant=variant), "columns", "float64"), TOLERANCE["float64"]) == {}
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_the_network_for_cifar_agrees_with_the_oracle_in_float64(name: str) -> None:
+    assert too_far(distances(CASES[name], "single", "float64"), TOLERANCE["float64"]) == {}
 
 
 @pytest.mark.parametrize("placement", CONTEXTS)

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 from paper.cards import CARDS, Card
+from paper.cifar import RECIPE
 from paper.recipe import PRESETS, Preset
 from paper.sources import SOURCES
 
@@ -13,7 +14,7 @@ PLACE = re.compile(r"section \d|\.cfg|\.py|\.prototxt|\.cpp|^the study notes")
 UNSOURCED = {"name", "source"}  # ours
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, RECIPE.name])
 def test_every_field_of_a_preset_names_the_place_that_says_it(name: str) -> None:
     assert set(SOURCES[name]) == {field.name for field in fields(Preset)} - UNSOURCED
     assert all(PLACE.search(source) for source in SOURCES[name].values())

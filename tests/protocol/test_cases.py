@@ -16,8 +16,9 @@ def test_every_case_builds(name: str) -> None:
     assert case.name == name
     table = case.network()
     assert table.classes == case.classes
-    assert case.network().input_shape[1] == (227 if case.size == "full" else 31)
-    assert set(case.initial_deviations()) == set(LAYERS)
+    assert case.network().input_shape[1] == {"full": 227, "cifar": 24}.get(case.size, 31)
+    layers = LAYERS if case.size != "cifar" else [layer.name for layer in table.weighted()]
+    assert set(case.initial_deviations()) == set(layers)
     assert sorted(case.drops) == list(case.drops)
     assert all(0 < drop < case.epochs for drop in case.drops)
     assert case.why
@@ -76,12 +77,15 @@ def test_variant_and_preset_can_be_changed() -> None:
     [
         ({"name": "photo"}, ("'photo'", "photos", "parity", "imagenet")),
         ({"name": "tiny", "variant": "tripled"}, ("'tripled'", "two_column", "merged", "cross_at=")),
+        ({"name": "cifar", "variant": "merged"}, ("cifar", "--variant")),
+        ({"name": "cifar", "preset_name": "caffe"}, ("cifar", "--preset")),
+        ({"name": "tiny", "variant": "conv_local"}, ("'conv_local'", "merged")),
         ({"name": "tiny", "variant": "cross_at=conv1"}, ("conv1", "conv2", "fc8")),
         ({"name": "tiny", "preset_name": "2012"}, ("'2012'", "chm-145", "caffe", "notes")),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_there_are(arguments: dict[str, str], words: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"there is no|can cross") as caught:
+    with pytest.raises(ValueError, match=r"there is no|can cross|of its own") as caught:
         find_case(**arguments)
     message = str(caught.value)
     assert "\n" not in message

@@ -5,7 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from paper.architecture import Activation, Conv, Dense, Dropout, Layer, Network, Norm, Pool, SpatialNorm, network
+from paper.architecture import (
+    Activation,
+    Conv,
+    Dense,
+    Dropout,
+    Layer,
+    Local,
+    Network,
+    Norm,
+    Pool,
+    SpatialNorm,
+    Weighted,
+    network,
+)
 from paper.recipe import ALL_MAPS, PRESETS, NormScale
 from protocol.experiment import dropout
 from protocol.experiment.weights import initial_deviations, initial_weights
@@ -26,6 +39,8 @@ LAYERS: dict[str, Layer] = {
     "conv": Conv("conv", CUBE, (6, 6, 6), 1, kernel=3, pad=1),
     "conv of two columns": Conv("conv", CUBE, (6, 6, 6), 2, groups=2, kernel=3, pad=1),
     "conv of stride 2, padded at the end": Conv("conv", CUBE, (2, 3, 3), 1, kernel=3, stride=2, pad_end=1),
+    "local": Local("local", CUBE, (3, 6, 6), 1, kernel=3, pad=1),
+    "local of 5, not padded": Local("local", CUBE, (3, 2, 2), 1, kernel=5),
     "dense": Dense("fc", CUBE, (5, 1, 1), 1),
     "dense of two columns": Dense("fc", CUBE, (6, 1, 1), 2, groups=2),
     "relu": Activation("relu", CUBE, CUBE, 1),
@@ -35,6 +50,7 @@ LAYERS: dict[str, Layer] = {
     "norm divided, of 3 maps": Norm("norm", (7, 3, 3), (7, 3, 3), 1, NormScale(3, 0.6, 0.5, divided=True)),
     "spatial norm": SpatialNorm("rnorm", CUBE, CUBE, 2, scale=3.0),
     "pool": Pool("pool", (4, 7, 7), (4, 3, 3), 1),
+    "pool that reaches beyond the map": Pool("pool", CUBE, (4, 3, 3), 1),
     "pool without overlap": Pool("pool", CUBE, (4, 3, 3), 1, window=2),
     "dropout": Dropout("drop6", (40, 1, 1), (40, 1, 1), 1),
     "inverted dropout": Dropout("drop6", (40, 1, 1), (40, 1, 1), 1, inverted=True),
@@ -60,7 +76,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def parameters(layer: Layer, generator: np.random.Generator) -> Arrays:
-    if not isinstance(layer, Conv | Dense):
+    if not isinstance(layer, Weighted):
         return {}
     shapes = {f"{layer.name}.weight": layer.weight_shape, f"{layer.name}.bias": layer.bias_shape}
     return {name: generator.normal(size=shape) for name, shape in shapes.items()}
@@ -98,6 +114,24 @@ def whole(preset: str, **changes: object) -> tuple[Network, Arrays, np.ndarray, 
     masks = dropout.masks(table, 0, 0, 0, 4)
     labels = generator.integers(0, 20, 4)
     return table, {key: value.astype(np.float64) for key, value in weights.items()}, images, labels, masks
+
+
+def test_unshared_kernels_are_a_convolution_where_all_places_have_the_same() -> None:
+    conv, local = LAYERS["conv"], Local("conv", CUBE, (6, 6, 6), 1, kernel=3, pad=1)
+    generator = np.random.default_rng(1)
+    x, weights = generator.normal(size=(3, *CUBE)), parameters(conv, generator)
+    everywhere = {
+        "conv.weight": np.broadcast_to(weights["conv.weight"][:, None, None], local.weight_shape),
+        "conv.bias": np.broadcast_to(weights["conv.bias"][:, None, None], local.bias_shape),
+    }
+    shared, unshared = ForwardPass(weights), ForwardPass(everywhere)
+    left, back = apply_layer(conv, x, shared)
+    right, back_of_places = apply_layer(local, x, unshared)
+    np.testing.assert_allclose(right, left, rtol=1e-12)
+    gradient = generator.normal(size=left.shape)
+    np.testing.assert_allclose(back_of_places(gradient), back(gradient), rtol=1e-10, atol=1e-12)
+    for name, value in shared.gradients.items():
+        np.testing.assert_allclose(unshared.gradients[name].sum(axis=(1, 2)), value, rtol=1e-10)
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["training", "test"])

@@ -15,8 +15,8 @@ AS_FAST = (4.0, 9.0)  # times that is near to six times
 
 
 def _runs(evidence: Evidence, backend: str, case: str) -> list[RunFolder]:
-    """Runs of a case that differ from it in nothing but the rate, the passes and the seed."""
-    free = ("rate", "epochs", "drops", "patience")
+    """Runs of a case that differ from it in nothing but rate, passes, batch and seed."""
+    free = ("rate", "epochs", "drops", "patience", "batch")
 
     def fixed(content: dict[str, object]) -> dict[str, object]:
         return {name: value for name, value in what(content).items() if name not in free}

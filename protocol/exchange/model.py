@@ -6,7 +6,7 @@ README.md              the card for people
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from paper.architecture import SIZES, Network, network
 from paper.recipe import preset
 from protocol.base.errors import Misuse
 from protocol.base.files import digest_file, new_folder, write_text
-from protocol.base.sealed import Damaged, read_sealed, write_sealed
+from protocol.base.sealed import Damaged, one_line, read_sealed, write_sealed
 from protocol.base.tensors import read_tensors, save_tensors
 
 VERSION = 1
@@ -118,9 +118,11 @@ def read_model(folder: Path) -> tuple[Model, Card]:
         raise Damaged(f"{path} is missing or altered: {REMEDY}")
     try:
         spec = Spec(**card.network)  # type: ignore[arg-type]
+        if wrong := [own.name for own in fields(Spec) if type(getattr(spec, own.name)) is not own.type]:
+            raise TypeError(f"its {wrong[0]} is {getattr(spec, wrong[0])!r}")
         expected = spec.network().parameter_shapes()
     except (TypeError, ValueError) as error:
-        raise Misuse(f"{folder / CARD} names a network that this version does not have ({error})") from None
+        raise Misuse(f"{folder / CARD} names a network that this version does not have ({one_line(error)})") from None
     tensors = read_tensors(path)
     mean = tensors.pop(MEAN, None)
     if mean is None or {name: value.shape for name, value in tensors.items()} != expected:

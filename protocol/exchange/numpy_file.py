@@ -6,7 +6,9 @@
 caffe-tensorflow made it from Caffe's bvlc_alexnet: colours stay BGR, and fc6 reads pool5 pixel by pixel.
 """
 
+import io
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,17 @@ def read(path: Path) -> Foreign:
     Raises:
         Misuse: it is none, names code to run, or is not of an AlexNet.
     """
-    with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
-        except (ValueError, SyntaxError, TypeError, EOFError) as error:
-            raise Misuse(f"{path} is not a file of numpy ({one_line(error)})") from None
-        if not dtype.hasobject or shape != ():
-            raise Misuse(f"{path} holds an array {shape} of {dtype}, where a dictionary of layers is expected")
-        held = read_pickle(file.read(), str(path))
+    # From memory, where no length that a damaged header names is made room for.
+    file = io.BytesIO(path.read_bytes())
+    try:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    except (ValueError, SyntaxError, TypeError, EOFError, TokenError) as error:
+        raise Misuse(f"{path} is not a file of numpy ({one_line(error)})") from None
+    if not dtype.hasobject or shape != ():
+        raise Misuse(f"{path} holds an array {shape} of {dtype}, where a dictionary of layers is expected")
+    held = read_pickle(file.read(), str(path))
     # numpy pickles an array that holds one object: the dictionary.
     if isinstance(held, list) and len(held) == 1:
         held = held[0]

@@ -1,8 +1,10 @@
 """Anyone's file of weights as a model of ours, whichever of the known kinds it is."""
 
+import io
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -89,8 +91,8 @@ def _mean(told: str, own: Input) -> np.ndarray:
         image = caffe.read_mean(path)
     else:
         try:
-            image = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
+            image = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        except (ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError, MemoryError) as error:
             raise Misuse(f"{path} is no array of numbers ({one_line(error)})") from None
     if image.ndim not in (1, 3) or image.shape[0] != 3 or image.dtype.kind not in "fiu" or not np.isfinite(image).all():
         raise Misuse(f"{path} is no mean of three colours, but {image.dtype} {image.shape}")

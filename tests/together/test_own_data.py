@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from compare.audit import verdicts
 from compare.audit.trained_claims import Trained
 from compare.load import load_runs
+from protocol.datasets import cifar
 from protocol.datasets.imagenet import YEARS, material_of
 from protocol.datasets.preparation import prepare
 from protocol.datasets.store import open_store
@@ -21,6 +22,7 @@ from protocol.runs import outputs
 from protocol.runs.evaluation import ranks
 from protocol.runs.record import read_record
 from tests.support.archives import CLASSES, write_imagenet
+from tests.support.cifar import write_binary
 from tests.support.commands import environment
 from tests.support.foreign import run
 
@@ -29,6 +31,26 @@ pytestmark = pytest.mark.skipif(
     not all(INTERPRETERS.values()), reason="GLUON_PYTHON and DEEPSPEED_PYTHON name no interpreters"
 )
 TESTS = 100
+
+
+@pytest.mark.long
+def test_cifar_10s_claims_are_answered_from_its_archive(tmp_path: Path) -> None:
+    cifar.prepare(tmp_path / "stores" / "cifar10", write_binary(tmp_path / "archive"))
+    for backend, interpreter in INTERPRETERS.items():
+        for case in ("cifar", "cifar-no-norm", "cifar-relu", "cifar-tanh"):
+            chosen = ("--case", case, "--batch", 20, "--epochs", 1, "--data", tmp_path / "stores")
+            where = tmp_path / "runs" / backend / case
+            call(interpreter, f"{backend}_impl", "train", *chosen, "--out", where, cwd=tmp_path)
+    runs = load_runs(tmp_path / "runs")
+    found = {row["claim"]: row for row in verdicts.rows(verdicts.gather(runs, []), Trained({}))}["lrn-cifar"]
+    for backend in INTERPRETERS:
+        last = {
+            run.case: run.table("epochs").set_index("views")["top1_error"][10]
+            for run in runs.of("train", backend=backend)
+        }
+        assert found[backend] == f"{100 * last['cifar-no-norm']:.1f} to {100 * last['cifar']:.1f} %"
+    assert found["verdict"] == "inconclusive"
+    assert "10,000 test images" in found["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -75,14 +75,18 @@ def specialise(seeds: pd.DataFrame) -> Figure:
     return figure
 
 
+APART = 0.008  # of the widest x: between the backends' marks
+
+
 def connectivity(table: pd.DataFrame) -> Figure:
     """Test error against the bytes that cross; nearer to the corner is better."""
     figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
-    for backend, own in table.groupby("backend", sort=False):
+    for number, (backend, own) in enumerate(table.groupby("backend", sort=False)):
         colour = PALETTE[str(backend)]
         spread = np.array([own["test_error"] - own["low"], own["high"] - own["test_error"]]) * 100
+        beside = (number - 0.5) * APART * table["bytes_crossing"].max()  # intervals would lie on each other
         axes.errorbar(
-            own["bytes_crossing"] / 2**20,
+            (own["bytes_crossing"] + beside) / 2**20,
             100 * own["test_error"],
             yerr=spread,
             fmt="o",

@@ -243,11 +243,11 @@ def tests(session: nox.Session) -> None:
         *(short(f"{own.name}: command line", own.environment, *_parts(own, "train resume")) for own in parted),
         *(short(own.name, own.environment, f"tests/{own.module}") for own in whole),
         short("compare", "env-compare", *SHARED, "tests/datasets", "tests/exchange", "tests/compare"),
-        *(short(f"{own.name}: lint", own.environment, *_parts(own, "lint")) for own in parted),
         *(short(f"{own.name}: the rest", own.environment, *_others(own, "train resume lint")) for own in parted),
     ]
     if len(here()) == len(BACKENDS):
         tasks.append(short("both backends", "env-compare", "tests/together"))
+    tasks += [short(f"{own.name}: lint", own.environment, *_parts(own, "lint")) for own in parted]
     tasks += [short(f"shared, in {own.name}'s environment", own.environment, *SHARED) for own in whole]
     run_tasks(session, tasks)
 

@@ -281,6 +281,7 @@ def test_claims_of_one_arm(claim: str, more: dict[str, Any], less: dict[str, Any
         assert verdicts(runs)[claim]["verdict"] == verdict
 
 
+@pytest.mark.long
 def test_with_arms_dealt_out_at_random_the_analysis_rejects_at_its_level() -> None:
     """Seeds whose two arms are the same but for chance: a backend alone rejects in one of twenty, both almost never."""
     generator = np.random.default_rng(5)
@@ -491,6 +492,7 @@ def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_with_nothing_left_to_find_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """On runs that differ by arm: dealt out at random, what stood out before does so no more."""
     monkeypatch.setattr(controls, "DEALS", 200)

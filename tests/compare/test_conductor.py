@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from compare import conductor
+from compare.__main__ import main
 from compare.profiles import PROFILES, Job, ladder, quick
 from paper.recipe import PRESETS
 from protocol.backends import BACKENDS
@@ -310,12 +311,28 @@ def test_both_backends_go_on_from_the_other_and_the_ladder_from_every_placement(
         (["audit", "--nonsense"], "nonsense"),
     ],
 )
-def test_misuse_is_one_sentence_and_status_2(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_misuse_is_one_sentence_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_so_it_is_as_a_process(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    ended = subprocess.run(
-        [sys.executable, "-m", "compare", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 2
-    assert says in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    command = [sys.executable, "-m", "compare", "audit", "--runs", "absent"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert not list(tmp_path.iterdir())

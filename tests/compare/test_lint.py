@@ -1,7 +1,6 @@
 """What the comparison reads off a lint's record, without a framework: the oracle's own layers are the networks."""
 
 import csv
-import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.__main__ import _print_findings
+from compare.__main__ import _print_findings, main
 from compare.audit.report import _plain
 from compare.lint import responses
 from compare.lint.expected import FACTS, table_words
@@ -25,7 +24,6 @@ from protocol.lint.factory import sentence
 from protocol.lint.observation import AMPLITUDES, CURVE, LEVEL, Traced, observe
 from protocol.lint.record import Ending, LintRecord, Places, Reach, Response, make_lint_request, write_lint
 from protocol.oracle.network import ForwardPass, apply_layer
-from tests.support.commands import environment
 from tests.support.long import long
 
 
@@ -343,16 +341,23 @@ def test_an_output_is_told_by_its_sums() -> None:
 
 @pytest.mark.parametrize(("classes", "status"), [("paper", 0), ("uninitialised", 0), ("odd", 1)])
 def test_the_command_writes_a_table_and_ends_with_the_verdicts_status(
-    paper: LintRecord, classes: str, status: int, tmp_path: Path
+    paper: LintRecord,
+    classes: str,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     changes: dict[str, dict[str, Any]] = {"uninitialised": {"initialised": False}, "odd": {"unseen": 7}}
     write_lint(tmp_path, paper.model_copy(update=changes.get(classes, {})))
-    command = [sys.executable, "-m", "compare", "lint", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stderr
+    monkeypatch.setattr(sys, "argv", ["compare", "lint", str(tmp_path)])
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
     with (tmp_path / "lint.csv").open() as file:
         assert [row["fact"] for row in csv.DictReader(file)] == list(FACTS)
-    assert "It is two_column" in done.stderr
+    assert "It is two_column" in capsys.readouterr().err
 
 
 def test_what_a_network_is_called_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:

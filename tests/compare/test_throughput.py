@@ -65,9 +65,10 @@ RATES = {"fp32": 300e9, "bf16": 1e12, "copy": 20e9, "link": 1e9}
 LIMITS: list[dict[str, object]] = [{"repeat": repeat, **RATES} for repeat in range(3)]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return written(tmp_path, SAMPLES, LIMITS)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bench's folder, which no test writes to."""
+    return written(tmp_path_factory.mktemp("bench"), SAMPLES, LIMITS)
 
 
 def written(tmp_path: Path, samples: list[dict[str, object]], limits: list[dict[str, object]]) -> Path:

@@ -25,7 +25,7 @@ from protocol.runs.stopping import STOP
 from tests.support.commands import Backend, environment, same, weights_of
 
 MARK = "ALEXNET_RESUME_TEST"
-EPOCHS = 30  # of ten steps
+SHORT, LONG = 15, 30  # epochs of ten steps
 PATIENCE = 300.0  # seconds, on a busy machine
 Role = Callable[[psutil.Process], bool]
 
@@ -117,9 +117,9 @@ class ResumeTests:
     writers: ClassVar[tuple[str, ...]]
     start: ClassVar[float]
 
-    def command(self, data: Path, out: Path) -> list[str]:
+    def command(self, data: Path, out: Path, epochs: int = LONG) -> list[str]:
         # The rate falls where the test error stalls, so that what has been tested must be known again, too.
-        how = ("--case", "tiny", "--placement", self.backend.split, "--epochs", EPOCHS, "--patience", 2)
+        how = ("--case", "tiny", "--placement", self.backend.split, "--epochs", epochs, "--patience", 2)
         return self.backend.command("train", *how, "--data", data, "--out", out)
 
     def kills(self, generator: random.Random) -> list[Kill]:
@@ -176,7 +176,7 @@ class ResumeTests:
 
     def test_a_kill_while_a_state_is_saved_changes_nothing_nor_does_a_stop(self, data: Path, tmp_path: Path) -> None:
         kills = [Kill(self.writers[0], "saving", 2), Kill("command", "asked", 1)]
-        assert self.kill_again_and_again(data, tmp_path, seed=0, kills=kills)[0] == 2
+        assert self.kill_again_and_again(data, tmp_path, seed=0, kills=kills, epochs=SHORT)[0] == 2
 
     @pytest.mark.long
     def test_kill_9_at_any_moment_changes_nothing(self, data: Path, tmp_path: Path) -> None:
@@ -185,17 +185,17 @@ class ResumeTests:
         assert drafts >= 1  # half-written states were left behind, and got over
 
     def kill_again_and_again(
-        self, data: Path, tmp_path: Path, seed: int, kills: list[Kill] | None = None
+        self, data: Path, tmp_path: Path, seed: int, kills: list[Kill] | None = None, epochs: int = LONG
     ) -> tuple[int, int]:
         """See that ``kills``, or ten, change nothing; how many hit a run under way, and how many left half a state."""
         whole, out = tmp_path / "whole", tmp_path / "killed"
         if not whole.exists():
-            with launched(self.command(data, whole), tmp_path) as run:
+            with launched(self.command(data, whole, epochs), tmp_path) as run:
                 assert run.command.wait(PATIENCE) == 0
         generator = random.Random(seed)
         hits, drafts = 0, 0
         for kill in self.kills(generator) if kills is None else kills:
-            with launched(self.command(data, out), tmp_path) as run:
+            with launched(self.command(data, out, epochs), tmp_path) as run:
                 hit = self.strike(run, kill, out, generator)
                 assert run.wait_until_gone(), kill
             hits += hit
@@ -206,13 +206,13 @@ class ResumeTests:
                 assert len(state.read_progress(saved).steps) == state.read_progress(saved).step
             if hit and (out / "record.json").exists():
                 assert read_record(out).status != "finished", kill
-        with launched(self.command(data, out), tmp_path) as run:
+        with launched(self.command(data, out, epochs), tmp_path) as run:
             assert run.command.wait(PATIENCE) == 0
         assert read_record(out).status == "finished"
         assert same(weights_of(whole), weights_of(out))
         assert same(load_file(whole / "predictions.safetensors"), load_file(out / "predictions.safetensors"))
         assert logged(whole) == logged(out)
-        assert len(logged(out)) == 10 * EPOCHS
+        assert len(logged(out)) == 10 * epochs
         assert len({rate for _, _, _, rate, *_ in logged(out)}) > 1  # it fell on the way
         assert not is_saving(out)
         return hits, drafts

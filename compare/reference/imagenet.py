@@ -11,12 +11,15 @@ from compare.reference.keep import BENCHES, by_machine
 from paper.architecture import network
 from paper.days import CYCLES
 from paper.recipe import PRESETS
+from protocol.backends import BACKENDS
 from protocol.datasets.imagenet import EDGE
 from protocol.runs.state import KEPT
 
 TRAINING, TESTING = 1_281_167, 50_000  # images of ILSVRC 2012
 ARCHIVES = 147_897_477_120 + 6_744_924_160  # bytes of its two archives, as its site lists them
 VIEWS = 10
+EVERY_MINUTES = 20  # a state is saved, in the commands of docs/imagenet.md
+SAVED = "saving.csv"
 FORWARD = 1 / 3  # of a training step's products
 CARD, DEVICES = "H100 SXM 80 GB", (("single", 1), ("replicas=8", 8))
 HOUR, DAY = 3600.0, 86_400.0
@@ -53,7 +56,20 @@ def block(reference: Path) -> str:
         f"One thread of this machine augments {feed:,.0f} images a second (measured), so an H100 at its fastest would "
         f"ask for {ceil(speeds[1][1] / feed)} of them.",
     )
-    return f"{table}\n\n{' '.join(said)}"
+    return f"{table}\n\n{' '.join((*said, *_saving(bench)))}"
+
+
+def _saving(bench: Path) -> list[str]:
+    """What a state of the network takes to save, where that was measured."""
+    if not (bench / SAVED).is_file():
+        return []
+    table = read_csv(bench / SAVED)
+    each = " and ".join(f"{row.seconds:.1f} s in {BACKENDS[row.backend].framework}" for row in table.itertuples())
+    share = table["seconds"].max() / (60 * EVERY_MINUTES)
+    return [
+        f"Saving a state takes {each} (measured; training waits for it): every {EVERY_MINUTES} minutes that is at most "
+        f"{share:.2%} of the time."
+    ]
 
 
 def _resident(bench: Path) -> str:

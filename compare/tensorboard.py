@@ -13,6 +13,7 @@ from compare.load import read_csv
 from protocol.base.errors import Misuse
 from protocol.base.files import new_folder
 from protocol.runs.record import EPOCH_COLUMNS, STEP_COLUMNS, Record, read_record
+from protocol.runs.request import RUNS
 
 TENSORBOARD = Path("results/tensorboard")
 EVENTS = "events.out.tfevents"  # by which TensorBoard knows its files
@@ -35,7 +36,9 @@ def write(runs: Path, out: Path) -> list[Path]:
         record = read_record(path.parent)
         if record.kind != "train" or not (path.parent / "steps.csv").is_file():
             continue
-        name = path.parent.relative_to(runs)
+        # Below the folder of all runs a run keeps its whole name: others end in the same words.
+        above = RUNS if path.parent.is_relative_to(RUNS) else runs
+        name = path.parent.relative_to(above)
         target = out / (name if name.parts else path.parent.name)
         _write(path.parent, record, target)
         found.append(target)
@@ -45,13 +48,14 @@ def write(runs: Path, out: Path) -> list[Path]:
 
 
 def _write(run: Path, record: Record, target: Path) -> None:
-    steps, epochs = (read_csv(run / f"{name}.csv") for name in ("steps", "epochs"))
+    # A run that goes on writes its steps first: read the other way round, no epoch is without its steps.
+    epochs, steps = (read_csv(run / f"{name}.csv") for name in ("epochs", "steps"))
     for table, columns, name in ((steps, STEP_COLUMNS, "steps"), (epochs, EPOCH_COLUMNS, "epochs")):
         if missing := set(columns) - set(table.columns):
             raise Misuse(f"{run / name}.csv has no column {sorted(missing)[0]}")
     # When each step ended, in seconds since the beginning: what tests and saving took is in none of them.
     ended = (record.case["batch"] / steps["images_per_second"]).cumsum()
-    began = (run / "record.json").stat().st_mtime - float(ended.iloc[-1])
+    began = (run / "steps.csv").stat().st_mtime - float(ended.iloc[-1])
     with new_folder(target, (EVENTS,), EVENTS) as draft, _writer(draft) as writer:
         for row, after in zip(steps.itertuples(), ended, strict=True):
             for tag in OF_STEPS:

@@ -140,7 +140,7 @@ class LocalConv(nn.Module):
         patches = nn.functional.unfold(x, layer.kernel, padding=layer.pad)  # (batch, inputs, places)
         matrix = self.weight.flatten(3).view(maps, patches.shape[2], -1)  # (maps, places, inputs)
         found = torch.einsum("bip,mpi->bmp", patches, matrix)
-        return found.view(len(x), *layer.shape_out) + self.bias
+        return found.view(len(x), *layer.shape_out) + self.bias.to(found.dtype)
 
 
 @make_module.register

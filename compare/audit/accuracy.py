@@ -1,9 +1,10 @@
 """Errors by epoch of every training run, and whether it saw more than colour."""
 
+from pathlib import Path
 from typing import Any
 
 from compare.load import Runs
-from protocol.datasets.store import Manifest
+from protocol.datasets.store import read_manifest
 
 Row = dict[str, Any]
 BAR_POINTS = 0.10  # a network must beat the colour-statistics classifier by ten points
@@ -34,11 +35,15 @@ def rows(runs: Runs) -> list[Row]:
     return found
 
 
-def bar(runs: Runs, manifest: Manifest) -> list[Row]:
-    """The rows of ``colour_bar.csv``: each twin's last one-view accuracy beside the colour-statistics classifiers'."""
+def bar(runs: Runs, store: Path) -> list[Row]:
+    """The rows of ``colour_bar.csv``: each twin's last one-view accuracy beside the colour-statistics classifiers'.
+
+    ``store``: of the photographs that twins are trained on; without any it need not be there.
+    """
     found: list[Row] = []
-    colour = manifest.colour_statistics
-    for run in runs.twins():
+    twins = runs.twins()
+    colour = read_manifest(store).colour_statistics if twins else {}
+    for run in twins:
         epochs = run.table("epochs")
         accuracy = 1 - float(epochs.loc[epochs["views"] == 1, "top1_error"].iloc[-1])
         passes = accuracy >= colour["linear"] + BAR_POINTS

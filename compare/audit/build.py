@@ -9,7 +9,6 @@ from compare.audit import accuracy, memory, plots, power, presets, report, scali
 from compare.audit.trained_claims import Trained
 from compare.load import Runs
 from protocol.base.files import check_replaceable, new_folder
-from protocol.datasets.store import read_manifest
 
 # All that an audit's folder may hold.
 HOLDS = (
@@ -29,7 +28,7 @@ def build(runs: Runs, data: Path, mistakes: Path, trained: Trained) -> dict[str,
     found = {
         "parity": climbed,
         "accuracy": accuracy.rows(runs),
-        "colour_bar": accuracy.bar(runs, read_manifest(data / "photos-small")),
+        "colour_bar": accuracy.bar(runs, data / "photos-small"),
         "memory": memory.rows(runs),
         "scaling": scaling.rows(runs),
         "stages": stages.rows(runs),

@@ -1,6 +1,7 @@
 """One verdict a claim: from this run's records, the layer table, and what the claims' own runs came to."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 # Their rules register themselves.
@@ -60,8 +61,11 @@ def check_rules(claims: Mapping[str, Claim]) -> None:
 
 def _judge(evidence: Evidence, trained: Trained, claim: Claim) -> Finding:
     found = RULES[claim.id](evidence, claim) if claim.id in RULES else None
-    if found is None or (found.verdict is Verdict.INCONCLUSIVE and claim.id in trained.rows):
-        found = trained.finding(claim) if claim.id in trained.rows else found
+    if claim.id in trained.rows and (found is None or found.verdict is Verdict.INCONCLUSIVE):
+        own, found = found, trained.finding(claim)
+        if own:  # measured as the claim is, though it settles nothing
+            measured = ", ".join(f"{backend} {text}" for backend, text in own.measured.items())
+            found = replace(found, reason=f"{found.reason}; on the claim's own data: {measured} ({own.reason})")
     return found or untested(claim)
 
 

@@ -91,7 +91,7 @@ def _mean(told: str, own: Input) -> np.ndarray:
         image = caffe.read_mean(path)
     else:
         try:
-            image = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            image = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
         except (ValueError, OSError, EOFError, SyntaxError, TypeError, TokenError, MemoryError) as error:
             raise Misuse(f"{path} is no array of numbers ({one_line(error)})") from None
     if image.ndim not in (1, 3) or image.shape[0] != 3 or image.dtype.kind not in "fiu" or not np.isfinite(image).all():

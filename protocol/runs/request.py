@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from paper import cifar
-from paper.architecture import variant as find_variant
 from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
@@ -367,7 +366,7 @@ def _on(case: Case, store: str, data: Path) -> Case:
     if case.limit:
         share = case.limit / read_manifest(data / case.store).counts["train"]
         limit = round(share * manifest.counts["train"])
-    columns = find_variant(case.variant).columns
+    columns = case.network().columns
     classes = columns * ceil(len(manifest.classes) / columns)
     return replace(case, store=store, classes=classes, limit=limit)
 
@@ -384,7 +383,7 @@ def _check_classes(case: Case, answers: list[str], classes: list[str]) -> None:
     Raises:
         Misuse: it does not, and its errors would mean nothing.
     """
-    columns = find_variant(case.variant).columns
+    columns = case.network().columns
     if answers and answers != classes:
         raise Misuse(f"the model answers to other classes than {case.store} has, {answers[0]!r} the first of them")
     if not answers and case.classes != columns * ceil(len(classes) / columns):

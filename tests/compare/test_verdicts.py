@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -178,20 +179,26 @@ def on_imagenet(
     return make
 
 
-def on_cifar(images: int = 10_000, **by_case: list[float]) -> Callable[[Path], Evidence]:
+RATES = (0.001, 0.002, 0.004)
+
+
+def on_cifar(
+    images: int = 10_000, rates: tuple[float, ...] = RATES, **by_case: list[float]
+) -> Callable[[Path], Evidence]:
     """Runs of both backends; by case, with _ for -, the training error of each epoch, the test error the last."""
 
     def make(root: Path) -> Evidence:
         runs = []
         for backend in ("gluon", "deepspeed"):
-            for name, errors in by_case.items():
+            for (name, errors), rate in product(by_case.items(), rates):
                 case = name.replace("_", "-")
+                where = f"{case}-{rate}"
                 rows = [{"views": 1, "train_error": error, "top1_error": 0.9} for error in errors]
                 rows.append({"views": 10, "train_error": errors[-1], "top1_error": errors[-1]})
-                (root / backend / case).mkdir(parents=True)
-                save_file({"labels": np.zeros(images, np.int16)}, root / backend / case / "predictions.safetensors")
-                content = replace(find_case(case), rate=0.002).content()
-                runs.append(run_folder(root, backend, "train", case, {"epochs": pd.DataFrame(rows)}, case=content))
+                (root / backend / where).mkdir(parents=True)
+                save_file({"labels": np.zeros(images, np.int16)}, root / backend / where / "predictions.safetensors")
+                content = replace(find_case(case), rate=rate).content()
+                runs.append(run_folder(root, backend, "train", where, {"epochs": pd.DataFrame(rows)}, case=content))
         return evidence(runs)
 
     return make
@@ -287,6 +294,8 @@ BOTH_WAYS: dict[str, list[tuple[Verdict, Callable[[Path], Evidence]]]] = {
     "relu-6x": [
         (R, on_cifar(cifar_relu=QUICK, cifar_tanh=SLOW)),  # 1.25 and 8 passes
         (I, on_cifar(cifar_relu=SLOW, cifar_tanh=SLOW)),
+        (I, on_cifar(cifar_relu=QUICK, cifar_tanh=SLOW, rates=RATES[:2])),  # of two rates neither need be the best
+        (I, on_cifar(100, cifar_relu=QUICK, cifar_tanh=SLOW)),
         (Verdict.NOT_TESTED, on_cifar(cifar_relu=QUICK, cifar_tanh=[0.9, 0.3])),
     ],
     "top-2012": [
@@ -344,7 +353,26 @@ def test_what_runs_over_seeds_say_gives_way_only_to_the_papers_own_measurement(t
 
     assert judge_with(evidence([]), trained)["one-patch"].verdict is Verdict.CONSISTENT
     assert found("few", 100) is Verdict.CONSISTENT
+    few = on_imagenet("imagenet-2010", (0.39, 0.183), (0.375, 0.17), 100)(tmp_path / "told")
+    assert "on the claim's own data: gluon 39.0 / 18.3 %" in judge_with(few, trained)["one-patch"].reason
     assert found("all", 150_000) is R
+
+
+def test_a_run_that_was_ended_early_or_began_with_a_model_answers_for_no_claim(tmp_path: Path) -> None:
+    (run,) = on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000)(tmp_path).runs.finished
+    assert judge(evidence([run]))["top-2012"].verdict is R
+    ended = run.record.model_copy(update={"files": {}})
+    tuned = run.record.model_copy(update={"case": {**run.record.case, "start": "0" * 64}})
+    for record in (ended, tuned):
+        assert judge(evidence([replace(run, record=record)]))["top-2012"].verdict is Verdict.NOT_TESTED
+
+
+def test_a_trial_beside_the_papers_own_measurement_takes_nothing_from_it(tmp_path: Path) -> None:
+    whole = on_imagenet("imagenet", (0.42, 0.2), (0.41, 0.184), 50_000)(tmp_path / "whole").runs.finished
+    trial = on_imagenet("imagenet", (0.1, 0.1), (0.1, 0.1), 50, size="small")(tmp_path / "trial").runs.finished
+    found = judge(evidence([*trial, *whole]))["top-2012"]
+    assert found.verdict is R
+    assert found.measured == {"gluon": "41.0 / 18.4 %"}
 
 
 def test_no_rule_is_left_out() -> None:

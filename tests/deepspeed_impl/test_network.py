@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from deepspeed_impl.imposed import impose
-from deepspeed_impl.network import CountedDropout, PostponedConv
-from paper.architecture import network
+from deepspeed_impl.network import CountedDropout, PostponedConv, StepPart, make_module
+from paper.architecture import Local, network
 from paper.recipe import PRESETS
 from protocol.experiment.cases import CASES, Case
 from tests.deepspeed_impl.answering import answer, build
@@ -174,3 +174,9 @@ def test_a_stage_above_another_leaves_its_convolutions_weights_for_later_and_cha
 def test_the_first_stage_leaves_nothing_for_later() -> None:
     first, _ = build(ask(tiny()).network, "stages", micro=2)
     assert not any(module.postpones for module in first.modules() if isinstance(module, PostponedConv))
+
+
+def test_unshared_kernels_put_out_the_lowered_type() -> None:
+    module = make_module(Local("local3", (3, 4, 4), (2, 4, 4), 1, kernel=3, pad=1), StepPart(0, 4, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(torch.zeros(4, 3, 4, 4)).dtype == torch.bfloat16

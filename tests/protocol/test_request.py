@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from protocol.datasets.store import read_manifest
 from protocol.runs.request import make_bench, make_parity, make_train
 from tests.support.refusals import refused
 
@@ -58,6 +59,17 @@ def test_how_many_images_go_through_at_once(
     request = make_train(backend, "tiny", placement=placement, batch=batch, micro_batch=asked)
     assert request.micro_batch == size
     assert request.micro_batches * size * request.grid.replicas == batch
+
+
+def test_the_network_for_cifar_can_be_trained_on_any_store(data: Path) -> None:
+    asked = make_train("gluon", "cifar", store="photos-small", data=data)
+    classes = read_manifest(data / "photos-small").classes
+    assert (asked.case.store, asked.case.classes) == ("photos-small", len(classes))
+
+
+def test_a_bench_of_it_is_refused() -> None:
+    with refused("AlexNet", "case cifar"):
+        make_bench("gluon", "cifar")
 
 
 @pytest.mark.parametrize(

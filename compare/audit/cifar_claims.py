@@ -95,7 +95,9 @@ def _relu_6x(evidence: Evidence, claim: Claim) -> Finding | None:
     least, most = AS_FAST
     holds = whole and min(tried) >= RATES and all(least <= value <= most for value in times.values())
     reason = f"on CIFAR-10, each at the best of {min(tried)} rates or more; {least:g} to {most:g} times counts as six"
-    if min(tried) < RATES:
+    if not whole:
+        reason = f"not CIFAR-10's {TESTED_ON:,} test images"
+    elif min(tried) < RATES:
         reason += f", and {RATES} rates must have been tried"
     verdict = Verdict.REPRODUCED if holds else Verdict.INCONCLUSIVE
     return Finding(verdict, text, evidence="accuracy.csv", reason=reason, test_further=claim.how)

@@ -15,19 +15,15 @@ from paper.recipe import Preset
 
 
 class PaperSGD(torch.optim.Optimizer):
-    """``rate`` is set before each step; biases have their own multiple of it, and their own decay.
+    """``rate`` is set before each step; biases have their own multiple of it, and their own decay."""
 
-    Layers that are ``frozen`` have a rate of 0.
-    """
-
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset, frozen: Collection[str] = ()) -> None:
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], recipe: Preset) -> None:
         self.parameters, self.momentum, self.rate = parameters, recipe.momentum, 0.0
         # Parameters of one rate and one decay are updated together.
         # Of a layer that has none, so that it can be timed, there is an empty group.
         alike: dict[tuple[float, float], list[torch.nn.Parameter]] = {} if parameters else {(1.0, 0.0): []}
         for name, value in parameters.items():
-            layer, _, kind = name.partition(".")
-            multiple = 0.0 if layer in frozen else recipe.bias_rate if kind == "bias" else 1.0
+            multiple = recipe.bias_rate if name.endswith(".bias") else 1.0
             alike.setdefault((multiple, recipe.decay_of(name)), []).append(value)
         groups = [
             {"params": held, "multiple": multiple, "decay": decay, "lr": 0.0}
@@ -37,6 +33,13 @@ class PaperSGD(torch.optim.Optimizer):
         for parameter in parameters.values():
             self.state[parameter]["velocity"] = torch.zeros_like(parameter)
         self.keeps_norms, self.norms = False, dict[str, float]()
+        self.held = set[torch.nn.Parameter]()
+
+    def hold(self, layers: Collection[str]) -> None:
+        """Let the weights of ``layers``, and of no others, stay as they are, without a velocity."""
+        self.held = {value for name, value in self.parameters.items() if name.partition(".")[0] in layers}
+        for parameter in self.held:
+            self.state[parameter]["velocity"].zero_()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, without the wrapper around it that would import torch's compiler, for seconds in each rank."""
@@ -47,16 +50,16 @@ class PaperSGD(torch.optim.Optimizer):
         if self.keeps_norms:  # the engine clears gradients when it has stepped
             self.norms = {name: float(value.grad.norm()) for name, value in self.parameters.items()}
         for group in self.param_groups:
-            held = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not held:
+            moved = [value for value in group["params"] if value.grad is not None and value not in self.held]
+            if not moved:
                 continue
-            velocities = [self.state[parameter]["velocity"] for parameter in held]
+            velocities = [self.state[parameter]["velocity"] for parameter in moved]
             rate = group["lr"] = self.rate * group["multiple"]
             torch._foreach_mul_(velocities, self.momentum)
             if group["decay"]:
-                torch._foreach_add_(velocities, held, alpha=-rate * group["decay"])
-            torch._foreach_add_(velocities, [parameter.grad for parameter in held], alpha=-rate)
-            torch._foreach_add_(held, velocities)
+                torch._foreach_add_(velocities, moved, alpha=-rate * group["decay"])
+            torch._foreach_add_(velocities, [parameter.grad for parameter in moved], alpha=-rate)
+            torch._foreach_add_(moved, velocities)
 
     def velocities(self) -> dict[str, np.ndarray]:
         """Momentum by canonical name."""

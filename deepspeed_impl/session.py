@@ -127,7 +127,7 @@ def open_session(
         (stage,) = (part for part in module.modules() if isinstance(part, Stage))
         module.to(dtype)
         stage.load(experiment.weights())
-        optimizer = PaperSGD(stage.canonical(), experiment.recipe, request.case.frozen)
+        optimizer = PaperSGD(stage.canonical(), experiment.recipe)
         engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,

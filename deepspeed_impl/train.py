@@ -3,7 +3,7 @@
 python -m deepspeed_impl train --case photos --placement stages
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,9 @@ class Trainee:
 
     def update(self, batch: list[feed.Micro], rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         return train_step(self.session, batch, rate)
+
+    def hold(self, layers: Collection[str]) -> None:
+        self.session.optimizer.hold(layers)
 
     def number(self, value: torch.Tensor) -> float:
         return float(value)

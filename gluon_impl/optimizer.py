@@ -46,15 +46,12 @@ class PaperSGD(mx.optimizer.Optimizer):
 
 
 class Optimizer:
-    """One ``Trainer`` per share of ``network``; layers that are ``frozen`` have a rate of 0."""
+    """One ``Trainer`` per share of ``network``."""
 
-    def __init__(self, network: AlexNet, recipe: Preset, frozen: Collection[str] = ()) -> None:
-        self.network = network
+    def __init__(self, network: AlexNet, recipe: Preset) -> None:
+        self.network, self.recipe = network, recipe
         for name, parts in network.canonical().items():
-            layer, _, kind = name.partition(".")
-            is_bias, own = kind == "bias", 0.0 if layer in frozen else 1.0
             for parameter in parts:
-                parameter.lr_mult = own * (recipe.bias_rate if is_bias else 1.0)
                 parameter.wd_mult = 1.0 if recipe.decay_of(name) else 0.0
         settings = {"learning_rate": 0.0, "momentum": recipe.momentum, "wd": recipe.decay}
         self.trainers = [
@@ -67,6 +64,23 @@ class Optimizer:
             )
             for share in network.shares
         ]
+        self.hold(())
+
+    def hold(self, layers: Collection[str]) -> None:
+        """Let the weights of ``layers``, and of no others, stay as they are: a rate of 0, and no velocity."""
+        held = set[str]()
+        for name, parts in self.network.canonical().items():
+            layer, _, kind = name.partition(".")
+            own = 0.0 if layer in layers else self.recipe.bias_rate if kind == "bias" else 1.0
+            for parameter in parts:
+                parameter.lr_mult = own
+            if layer in layers:
+                held |= {parameter.name for parameter in parts}
+        for trainer in self.trainers:
+            for index, parameter in enumerate(trainer._params):
+                for updater in trainer._updaters:
+                    if parameter.name in held and index in updater.states:
+                        updater.states[index][:] = 0
 
     def step(self, rate: float, batch: int) -> None:
         """Update from the gradients of the summed loss over ``batch`` samples."""

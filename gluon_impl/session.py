@@ -62,7 +62,7 @@ def open_session(
         sources=SOURCES,
         **surroundings(PACKAGES),
     )
-    return Session(experiment, network, Optimizer(network, experiment.recipe, request.case.frozen), record)
+    return Session(experiment, network, Optimizer(network, experiment.recipe), record)
 
 
 def context_name(context: mx.Context) -> str:

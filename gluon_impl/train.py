@@ -3,7 +3,7 @@
 python -m gluon_impl train --case photos --placement columns
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,9 @@ class Trainee:
 
     def update(self, batch: Batch, rate: float) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
         return train_step(self.session.network, self.session.optimizer, batch, rate)
+
+    def hold(self, layers: Collection[str]) -> None:
+        self.session.optimizer.hold(layers)
 
     def number(self, value: mx.nd.NDArray) -> float:
         return float(value.asscalar())

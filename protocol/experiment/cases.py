@@ -14,7 +14,8 @@ from paper.recipe import PRESETS, Preset, preset
 from protocol.experiment.augmentation import Policy
 from protocol.experiment.weights import initial_deviations
 
-OPTIONAL = ("start", "fresh", "frozen", "patience")  # fields of a case, which a record has where they say something
+# Fields of a case, which a record has where they say something.
+OPTIONAL = ("start", "fresh", "frozen", "patience", "colour_epochs", "conv1_epochs")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Case:
     weights are drawn all the same; ``frozen``: layers whose weights stay as they are.
 
     ``patience``: epochs without a lower test error after which the rate falls tenfold, in place of ``drops``.
+
+    ``colour_epochs``: after so many, colours are no longer shifted; ``conv1_epochs``: after so many, conv1's weights
+    stay. 0: to the end. The paper has neither; its recorded run of 2010 did both near its end (DEVIATIONS.md, D9).
     """
 
     name: str
@@ -58,6 +62,8 @@ class Case:
     fresh: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     patience: int = 0
+    colour_epochs: int = 0
+    conv1_epochs: int = 0
 
     def recipe(self) -> Preset:
         chosen = cifar.RECIPE if self.variant == cifar.VARIANT else preset(self.preset)
@@ -93,6 +99,14 @@ class Case:
         """The learning rate of step ``step``, counted from 0."""
         fallen = sum(step >= drop * steps_per_epoch for drop in self.drops)
         return self.rate * 10.0**-fallen
+
+    def policy_in(self, epoch: int) -> Policy:
+        """What is drawn in an epoch, counted from 0."""
+        return replace(self.policy, colour=False) if 0 < self.colour_epochs <= epoch else self.policy
+
+    def held_in(self, epoch: int) -> frozenset[str]:
+        """The layers whose weights stay as they are in an epoch, counted from 0."""
+        return frozenset(self.frozen) | ({"conv1"} if 0 < self.conv1_epochs <= epoch else frozenset())
 
     def content(self) -> dict[str, Any]:
         """Every field as plain data, for a record; optional ones only where they say something."""

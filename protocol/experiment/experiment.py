@@ -14,7 +14,7 @@ from paper.architecture import Network
 from paper.recipe import DataReading, Preset
 from protocol.base.errors import Misuse
 from protocol.datasets.store import Split, Store, open_store
-from protocol.experiment.augmentation import EpochPlan, plan_epoch, training_batch, views
+from protocol.experiment.augmentation import EpochPlan, Policy, plan_epoch, training_batch, views
 from protocol.experiment.cases import Case
 from protocol.experiment.start import Start, read_start
 from protocol.experiment.weights import initial_weights
@@ -72,6 +72,10 @@ class Experiment:
         drawn = initial_weights(self.network, self.case.initial_deviations(), self.recipe, self.seed)
         return drawn | self.start.tensors if self.start else drawn
 
+    def held(self, step: int) -> frozenset[str]:
+        """The layers whose weights a step leaves as they are."""
+        return self.case.held_in(step // self.steps_per_epoch)
+
     def rate(self, step: int) -> float:
         return self.case.rate_at(step, self.steps_per_epoch)
 
@@ -83,7 +87,8 @@ class Experiment:
         """The epoch's draws; the last one asked for is kept."""
         if epoch not in self._plans:
             self._plans.clear()
-            self._plans[epoch] = plan_epoch(self.training, self.crop, self.case.policy, self.seed, epoch)
+            policy = self.case.policy_in(epoch)
+            self._plans[epoch] = plan_epoch(self.training, self.crop, policy, self.seed, epoch)
         return self._plans[epoch]
 
     def samples(self, step: int) -> np.ndarray:
@@ -93,8 +98,9 @@ class Experiment:
 
     def images(self, step: int, samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Augmented training images (len(samples), 3, crop, crop) float32, written over ``out`` where it is given."""
-        plan = self.plan(step // self.steps_per_epoch)
-        return training_batch(self.training, plan, self.crop, samples, out, self.data_reading)
+        epoch = step // self.steps_per_epoch
+        reading = self._data_reading(self.case.policy_in(epoch))
+        return training_batch(self.training, self.plan(epoch), self.crop, samples, out, reading)
 
     def labels(self, samples: np.ndarray) -> np.ndarray:
         return self.training.labels[samples]
@@ -110,9 +116,12 @@ class Experiment:
 
     @property
     def data_reading(self) -> DataReading:
+        return self._data_reading(self.case.policy)
+
+    def _data_reading(self, policy: Policy) -> DataReading:
         """The recipe's; images are divided only while their colours are shifted."""
         own = self.recipe.data
-        return own if self.case.policy.colour else replace(own, divisor=1.0)
+        return own if policy.colour else replace(own, divisor=1.0)
 
     def plan_hash(self) -> str:
         """One hash of all that two runs must share to be twins: data, case, recipe, layer table, seed, draws."""

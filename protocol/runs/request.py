@@ -192,6 +192,8 @@ def make_train(
     freeze: options.Freeze = None,
     rate: options.Rate = None,
     patience: options.Patience = None,
+    colour_epochs: options.ColourEpochs = None,
+    conv1_epochs: options.Conv1Epochs = None,
     fallen: options.Fallen = None,
     steps: options.Steps = None,
     resume: options.Resume = True,
@@ -210,6 +212,7 @@ def make_train(
     chosen = replace(chosen, rate=rate or chosen.rate)
     if patience := _at_least_1("--patience", patience):
         chosen = replace(chosen, patience=patience, drops=())
+    chosen = _ended_early(chosen, colour_epochs, conv1_epochs)
     if fallen is not None and fallen < 0:
         raise Misuse(f"--fallen must be at least 0, not {fallen}")
     answers: list[str] = []
@@ -388,6 +391,19 @@ def _check_classes(case: Case, answers: list[str], classes: list[str]) -> None:
         raise Misuse(f"the model answers to other classes than {case.store} has, {answers[0]!r} the first of them")
     if not answers and case.classes != columns * ceil(len(classes) / columns):
         raise Misuse(f"the model answers to {case.classes} classes, and {case.store} has {len(classes)}")
+
+
+def _ended_early(case: Case, colour_epochs: int | None, conv1_epochs: int | None) -> Case:
+    """The case with colours shifted, and conv1 learned, in so many epochs only."""
+    if colour_epochs and not case.policy.colour:
+        raise Misuse(f"case {case.name} shifts no colours: leave out --colour-epochs")
+    if conv1_epochs and "conv1" not in [layer.name for layer in case.network().weighted()]:
+        raise Misuse(f"variant {case.variant} has no conv1: leave out --conv1-epochs")
+    return replace(
+        case,
+        colour_epochs=_at_least_1("--colour-epochs", colour_epochs) or 0,
+        conv1_epochs=_at_least_1("--conv1-epochs", conv1_epochs) or 0,
+    )
 
 
 def _frozen(case: Case, told: str | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Backends keep what is theirs: how a batch gets to the devices, a step, the proba
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -47,6 +47,9 @@ class Trainee(Protocol):
 
     def update(self, batch: Any, rate: float) -> tuple[Any, Any]:
         """One step. Returns the batch's mean loss and its share of wrong first guesses, which may still be computed."""
+
+    def hold(self, layers: Collection[str]) -> None:
+        """From here on, let the weights of ``layers``, and of no others, stay as they are."""
 
     def number(self, value: Any) -> float:
         """What :meth:`update` returned, when it is there."""
@@ -93,6 +96,8 @@ def train(
     clock = saved = began = time.perf_counter()
     saving = Saving()
     for step, batch in zip(steps, trainee.batches(steps), strict=True):
+        if step == steps.start or experiment.held(step) != experiment.held(step - 1):
+            trainee.hold(experiment.held(step))
         rate = experiment.rate(step) * 10.0**-fallen
         loss, error = trainee.update(batch, rate)
         waiting.append((step, rate, loss, error))

@@ -11,7 +11,7 @@ from deepspeed_impl.optimizer import PaperSGD
 from deepspeed_impl.share import Share
 from paper.recipe import PRESETS
 from protocol.oracle.network import Arrays
-from tests.support.backends import ask, check_loaded_state_goes_on, check_ten_updates, tiny
+from tests.support.backends import ask, check_held_layers_stay, check_loaded_state_goes_on, check_ten_updates, tiny
 
 DTYPES = ("float64", "float32")
 
@@ -41,6 +41,11 @@ class Trainee:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_ten_steps_agree_with_the_oracle(preset: str, dtype: str) -> None:
     check_ten_updates(Trainee(preset, dtype), preset, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_held_layers_stay_and_the_others_go_on(dtype: str) -> None:
+    check_held_layers_stay(Trainee("chm-145", dtype), "chm-145", dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,7 +8,14 @@ from gluon_impl.network import AlexNet
 from gluon_impl.optimizer import Optimizer
 from paper.recipe import PRESETS
 from protocol.oracle.network import Arrays
-from tests.support.backends import BY_COLUMN, ask, check_loaded_state_goes_on, check_ten_updates, tiny
+from tests.support.backends import (
+    BY_COLUMN,
+    ask,
+    check_held_layers_stay,
+    check_loaded_state_goes_on,
+    check_ten_updates,
+    tiny,
+)
 
 DTYPES = ("float64", "float32")
 BATCH = 4
@@ -50,6 +57,11 @@ class Trainee:
 )
 def test_ten_steps_agree_with_the_oracle(preset: str, dtype: str, columns: int) -> None:
     check_ten_updates(Trainee(preset, dtype, columns), preset, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_held_layers_stay_and_the_others_go_on(dtype: str) -> None:
+    check_held_layers_stay(Trainee("chm-145", dtype), "chm-145", dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocol.datasets.store import write_store
-from protocol.experiment.augmentation import plan_epoch, training_batch
+from protocol.experiment.augmentation import Policy, plan_epoch, training_batch
 from protocol.experiment.cases import CASES
 from protocol.experiment.experiment import Experiment, open_experiment
 from tests.support.refusals import refused
@@ -63,6 +63,16 @@ def test_images_follow_the_plan_of_their_epoch_in_any_order_of_asking(experiment
         assert np.array_equal(samples, plan.order[step % 10 * 32 : (step % 10 + 1) * 32])
         assert np.array_equal(experiment.images(step, samples), training_batch(experiment.training, plan, 31, samples))
         assert np.array_equal(experiment.labels(samples), samples % 20)
+
+
+def test_after_so_many_epochs_colours_are_no_longer_shifted_nor_images_divided(data: Path) -> None:
+    case = replace(TINY, preset="chm-145", deviations=None, colour_epochs=1)
+    always, never = replace(case, colour_epochs=0), replace(case, colour_epochs=0, policy=Policy(colour=False))
+    shifted, ended, without = (open_experiment(chosen, data, 2) for chosen in (always, case, never))
+    for step, same in ((3, shifted), (13, without)):
+        samples = ended.samples(step)
+        assert np.array_equal(ended.images(step, samples), same.images(step, samples))
+    assert not np.array_equal(shifted.images(13, ended.samples(13)), ended.images(13, ended.samples(13)))
 
 
 def test_the_rate_falls_after_the_first_epoch(experiment: Experiment) -> None:

@@ -25,12 +25,17 @@ class Trainee:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, self.saved = experiment, list[int]()
+        self.updates, self.held = 0, list[tuple[int, list[str]]]()
 
     def batches(self, steps: range) -> Iterator[int]:
         return iter(steps)
 
     def update(self, batch: int, rate: float) -> tuple[float, float]:
+        self.updates += 1
         return 1.0, 0.5
+
+    def hold(self, layers: frozenset[str]) -> None:
+        self.held.append((self.updates, sorted(layers)))
 
     def number(self, value: float) -> float:
         return value
@@ -109,6 +114,16 @@ def test_the_rate_falls_where_the_test_error_stalls_and_by_hand(trainee: Trainee
     assert [rate / case.rate for rate in again.rates] == pytest.approx([0.01] * 2 + [0.001] * 2)
 
 
+def test_layers_are_held_from_their_epoch_on_also_by_who_goes_on_there(trainee: Trainee, tmp_path: Path) -> None:
+    case = replace(trainee.experiment.case, frozen=("conv2",), conv1_epochs=1)
+    experiment = replace(trainee.experiment, case=case)
+    whole, later = Trainee(experiment), Trainee(experiment)
+    train(whole, Run(tmp_path), range(19), minutes=1000)
+    assert whole.held == [(0, ["conv2"]), (10, ["conv1", "conv2"])]
+    train(later, Run(tmp_path), range(12, 19), minutes=1000)
+    assert later.held == [(0, ["conv1", "conv2"])]
+
+
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [
@@ -150,6 +165,12 @@ def test_a_wish_that_makes_no_sense_is_refused(data: Path) -> None:
             make_train("gluon", case="tiny", save_minutes=minutes, data=data)
     with refused("--patience"):
         make_train("gluon", case="tiny", patience=0, data=data)
+    with refused("--colour-epochs must be at least 1"):
+        make_train("gluon", case="tiny", colour_epochs=0, data=data)
+    with refused("shifts no colours"):
+        make_train("gluon", case="no-colour", colour_epochs=3, data=data)
+    with refused("has no conv1"):
+        make_train("gluon", case="tiny", variant="without_conv1", conv1_epochs=3, data=data)
     with refused("--fallen"):
         make_train("gluon", case="tiny", fallen=-1, data=data)
     with refused("--keep"):

@@ -1,6 +1,6 @@
 """What the two backends' tests share: the oracle's answer to a training step, and how far another is from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -226,8 +226,15 @@ def check_updates(preset: str, dtype: str, found: Arrays) -> None:
         assert too_far(relative(pairs), units * unit) == {}, kind
 
 
+class Holder(Protocol):
+    def hold(self, layers: Collection[str]) -> None: ...
+
+
 class Trainee(Protocol):
     """A network with its optimizer. ``load`` and ``state``: weights and momentum (``momentum.X``)."""
+
+    @property
+    def optimizer(self) -> Holder: ...
 
     def load(self, tensors: Arrays) -> None: ...
     def take(self, gradients: Arrays, rate: float) -> None: ...
@@ -241,6 +248,34 @@ def check_ten_updates(trainee: Trainee, preset: str, dtype: str) -> None:
     for rate, step in zip(RATES, gradients, strict=True):
         trainee.take(step, rate)
     check_updates(preset, dtype, trainee.state())
+
+
+def check_held_layers_stay(trainee: Trainee, preset: str, dtype: str) -> None:
+    """Held after five updates, a layer must keep its weights to the bit, have no velocity, and move again when let go.
+
+    The others must go as if nothing were held.
+    """
+    weights, gradients, _, _ = ten_updates(preset, dtype)
+    trainee.load(at_rest(weights))
+    for rate, step in zip(RATES[:5], gradients[:5], strict=True):
+        trainee.take(step, rate)
+    before = trainee.state()
+    trainee.optimizer.hold({"conv1"})
+    for rate, step in zip(RATES[5:], gradients[5:], strict=True):
+        trainee.take(step, rate)
+    after = trainee.state()
+    for kind in ("weight", "bias"):
+        assert np.array_equal(before[f"conv1.{kind}"], after[f"conv1.{kind}"])
+        assert np.any(before[f"momentum.conv1.{kind}"])
+        assert not np.any(after[f"momentum.conv1.{kind}"])
+    trainee.optimizer.hold(())
+    trainee.take(gradients[0], RATES[0])
+    assert not np.array_equal(trainee.state()["conv1.weight"], after["conv1.weight"])
+
+    trainee.load(at_rest(weights))
+    for rate, step in zip(RATES, gradients, strict=True):
+        trainee.take(step, rate)
+    assert all(np.array_equal(value, after[name]) for name, value in trainee.state().items() if "conv1" not in name)
 
 
 def check_loaded_state_goes_on(prepare: Callable[[], Trainee], preset: str, dtype: str) -> None:

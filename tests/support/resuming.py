@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import load_file
@@ -118,9 +119,11 @@ class ResumeTests:
     start: ClassVar[float]
 
     def command(self, data: Path, out: Path, epochs: int = LONG) -> list[str]:
-        # The rate falls where the test error stalls, so that what has been tested must be known again, too.
+        # The rate falls where the test error stalls, so that what has been tested must be known again, too; as must be
+        # what is not done to the end.
         how = ("--case", "tiny", "--placement", self.backend.split, "--epochs", epochs, "--patience", 2)
-        return self.backend.command("train", *how, "--data", data, "--out", out)
+        ends = ("--colour-epochs", 5, "--conv1-epochs", 8)
+        return self.backend.command("train", *how, *ends, "--data", data, "--out", out)
 
     def kills(self, generator: random.Random) -> list[Kill]:
         """Ten of them in random order, two while a state is saved, two before there can be any."""
@@ -215,4 +218,6 @@ class ResumeTests:
         assert len(logged(out)) == 10 * epochs
         assert len({rate for _, _, _, rate, *_ in logged(out)}) > 1  # it fell on the way
         assert not is_saving(out)
+        earlier, last = (load_file(found / "shard-0.safetensors") for found in state.states(out)[-2:])
+        assert np.array_equal(earlier["conv1.weight"], last["conv1.weight"])
         return hits, drafts

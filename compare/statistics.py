@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize, stats
 
 LEAST_SEEDS = 3
+MARK = 0.25  # training error that a run is timed to (figure 1)
 POWER, LEVEL = 0.8, 0.05
 
 
@@ -29,6 +30,18 @@ class Effect:
         if self.p > LEVEL:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+
+def first_at_most(mark: float, times: np.ndarray, values: np.ndarray) -> float | None:
+    """When ``values`` (N,) at ``times`` (N,) first are at most ``mark``, between two in proportion; None if never."""
+    reached = np.flatnonzero(values <= mark)
+    if not len(reached):
+        return None
+    at = int(reached[0])
+    if at == 0:
+        return float(times[0])
+    before, start = values[at - 1], times[at - 1]
+    return float(start + (times[at] - start) * (before - mark) / (before - values[at]))
 
 
 def effect_of(differences: Iterable[float]) -> Effect:

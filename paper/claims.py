@@ -25,6 +25,7 @@ class Claim:
     primary: bool
     how: str
     record_at: str = ""
+    retrained: str = ""
     lacks: str = ""
     digits: int | None = None
     tolerance: float | None = None

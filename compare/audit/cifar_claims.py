@@ -4,13 +4,13 @@ import numpy as np
 
 from compare.audit.findings import Evidence, Finding, Verdict, rule, untested
 from compare.load import RunFolder
+from compare.statistics import MARK, first_at_most
 from paper.claims import Claim, figures
 from protocol.backends import BACKENDS
 from protocol.experiment.cases import find_case, what
 
 TESTED_ON = 10_000  # images
 NEAR = 1.0  # points of test error
-MARK = 0.25  # training error that a run is timed to (figure 1)
 AS_FAST = (4.0, 9.0)  # times that is near to six times
 RATES = 3  # that must have been tried of each nonlinearity, for one of them to be called the best
 
@@ -66,13 +66,7 @@ def passes(run: RunFolder) -> float | None:
     Of an epoch it is the mean over its steps, taken to be that of the epoch's middle; between two in proportion.
     """
     errors = run.table("epochs").query("views == 1")["train_error"].to_numpy()
-    below = np.flatnonzero(errors <= MARK)
-    if not len(below):
-        return None
-    at = int(below[0])
-    if at == 0:
-        return 0.5
-    return float(at - 0.5 + (errors[at - 1] - MARK) / (errors[at - 1] - errors[at]))
+    return first_at_most(MARK, np.arange(len(errors)) + 0.5, errors)
 
 
 @rule("relu-6x")

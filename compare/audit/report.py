@@ -153,6 +153,7 @@ def write(
         "incomplete": incomplete,
         "verdicts": verdicts,
         "has_reference": bool(known),
+        "retrained": [row for row in verdicts if row["retrained"]],
         "answers": answers(tables),
         "parity_sentence": parity_sentence(tables["parity"]),
         "ladder": worst_by_rung(tables["parity"]),

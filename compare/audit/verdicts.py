@@ -81,6 +81,7 @@ def rows(evidence: Evidence, trained: Trained) -> list[dict[str, Any]]:
                 "statement": claim.statement,
                 "paper": claim.paper,
                 "record_2012": claim.record_2012,
+                "retrained": claim.retrained,
                 **{backend: finding.measured.get(backend, "") for backend in BACKENDS},
                 "unit": claim.unit,
                 "interval_low": finding.interval_low,

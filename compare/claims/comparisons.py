@@ -13,10 +13,10 @@ import numpy as np
 
 from compare.claims.arms import BASELINE
 from compare.claims.pack import Packed
+from compare.statistics import MARK, first_at_most
 from paper.claims import load_claims
 
 PRIMARY = tuple(name for name, claim in load_claims().items() if claim.primary)
-MARK = 0.25  # training error that a run is timed to (figure 1)
 DECADES = "powers of ten"
 MARGIN = 0.02  # of test error: nets closer than this are taken to do as well as each other
 
@@ -158,16 +158,10 @@ def passes_to_mark(run: Packed) -> tuple[float, bool]:
     """
     checks = run.table("checks")
     passes, errors = checks["epochs"].to_numpy(), checks["error"].to_numpy()
-    below = np.flatnonzero(errors <= MARK)
-    if not len(below):
-        return float(passes[-1]), False
-    at = int(below[0])
-    if at == 0:
-        # Of the first stretch only its end is known; before any step the error is that of chance.
-        start, before = 0.0, 1 - 1 / run.record.case["classes"]
-    else:
-        start, before = passes[at - 1], errors[at - 1]
-    return float(start + (passes[at] - start) * (before - MARK) / (before - errors[at])), True
+    # Before any step the error is that of chance.
+    chance = 1 - 1 / run.record.case["classes"]
+    took = first_at_most(MARK, np.array([0.0, *passes]), np.array([chance, *errors]))
+    return (float(passes[-1]), False) if took is None else (took, True)
 
 
 def log_ratio(left: Packed, right: Packed) -> float:

@@ -43,9 +43,13 @@ def module_of(backend: str) -> str:
 
 @dataclass
 class Watch:
-    """Follows the resident memory of all processes below this one; ``peak`` is the most they held together."""
+    """Follows the resident memory of all processes below this one; ``peak`` is the most they held together.
+
+    ``own``: this one's counts, too.
+    """
 
     peak: int = 0
+    own: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -54,7 +58,8 @@ class Watch:
     def _follow(self) -> None:
         while not self.stopped.wait(WATCH_EVERY):
             total = 0
-            for process in psutil.Process().children(recursive=True):
+            this = psutil.Process()
+            for process in [*this.children(recursive=True), *([this] if self.own else [])]:
                 try:
                     total += process.memory_info().rss
                 except psutil.Error:

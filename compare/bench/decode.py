@@ -1,9 +1,10 @@
-"""How fast pictures become a store: decoding alone, with scaling and cutting, and on all cores."""
+"""How fast pictures become a store, and in how much memory: decoding alone, with scaling and cutting, on all cores."""
 
 import io
 import os
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from compare.conductor import Watch
 from protocol.base.tables import write_table
 from protocol.datasets import preparation
 from protocol.datasets.folders import material_of
@@ -22,7 +24,7 @@ from protocol.datasets.pictures import decoders, picture
 from protocol.datasets.workers import cores, pool
 
 TABLE = "decode.csv"
-COLUMNS = ("what", "processes", "images", "seconds", "images_per_second")
+COLUMNS = ("what", "processes", "images", "seconds", "images_per_second", "peak_bytes", "list_bytes")
 SIZE, QUALITY, EDGE = (500, 375), 90, 256  # as most of ImageNet's files are
 FILES, COPIES, REPEATS = 200, 8, 3  # different files, how often each stands in the folder, times
 
@@ -55,6 +57,7 @@ def _made(data: bytes) -> None:
 
 
 MADE = "decoded, scaled and cut"
+PREPARED = "prepared: read, decoded, scaled, cut, written"
 ALONE: dict[str, Callable[[bytes], None]] = {
     "decoded": _decoded,
     MADE: _made,
@@ -79,8 +82,12 @@ def measure(folder: Path) -> list[str]:
         seconds = [_seconds(partial(_everywhere, executor, held, count, MADE)) for _ in range(REPEATS)]
     rows.append(_row(f"{MADE}, all cores", count, count * FILES, seconds))
     with _laid_out(held) as place:
+        listed = _listed(place)
+        watch = Watch(own=True)
+        watch.start()
         seconds = [_prepared(place, number) for number in range(REPEATS)]
-    rows.append(_row("prepared: read, decoded, scaled, cut, written", count, FILES * COPIES, seconds))
+        watch.stopped.set()
+    rows.append(_row(PREPARED, count, FILES * COPIES, seconds) | {"peak_bytes": watch.peak, "list_bytes": listed})
     write_table(folder / TABLE, COLUMNS, rows)
     return sentences(rows)
 
@@ -114,6 +121,17 @@ def _prepared(place: Path, number: int) -> float:
         return _seconds(partial(work.decode, executor))
 
 
+def _listed(place: Path) -> int:
+    """Bytes that the list of files takes, which alone grows with their number."""
+    tracemalloc.start()
+    work = preparation.Work(place, material_of(place / "in", "listed", 0.01, EDGE))
+    jobs = list(work.jobs())
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(jobs) > 1  # it is held until now
+    return taken
+
+
 def _seconds(act: Callable[[], object]) -> float:
     started = time.perf_counter()
     act()
@@ -140,5 +158,6 @@ def sentences(rows: list[dict[str, object]]) -> list[str]:
         f"one core decodes {alone:,.0f} JPEGs of {SIZE[0]} x {SIZE[1]} a second ({decoders()}), and {made:,.0f} when "
         "they are scaled and cut as well",
         f"a store is prepared at {prepared:,.0f} pictures a second on {count} cores, {prepared / everywhere:.0%} of "
-        f"the {everywhere:,.0f} that decoding, scaling and cutting alone reach there",
+        f"the {everywhere:,.0f} that decoding, scaling and cutting alone reach there, in "
+        f"{float(str(rows[-1]['peak_bytes'])) / 1e6:,.0f} MB",
     ]

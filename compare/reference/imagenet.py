@@ -39,7 +39,7 @@ def block(reference: Path) -> str:
         ("step", "disk", "memory", here, "one H100, modelled", "eight H100, modelled"),
         ("---",) * 6,
         ("download", _gb(ARCHIVES), "", "", "", ""),
-        ("prepare", _gb(store), "", _preparing(bench), "the same rate a core", "the same rate a core"),
+        ("prepare", _gb(store), _prepared_in(bench), _preparing(bench), "the same rate a core", "the same rate a core"),
         ("train, 90 passes", _gb(state * (KEPT + 1)), _resident(bench), *(_time(images, *speed) for speed in speeds)),
         ("test, ten views", "", "", *(_time(VIEWS * TESTING * FORWARD, *speed) for speed in speeds)),
         ("export", _gb(2 * 4 * parameters), "", "", "", ""),
@@ -49,7 +49,9 @@ def block(reference: Path) -> str:
     said = (
         f"Disk is arithmetic: {TRAINING:,} and {TESTING:,} pictures of {EDGE} x {EDGE} pixels, {parameters:,} "
         f"parameters with their momentum, {KEPT} states kept and one being written.",
-        "Memory is the process's, of the larger backend on one device, measured by the bench.",
+        "Memory of training is the process's, of the larger backend on one device, measured by the bench. That of "
+        "preparing is of all its processes, measured with fewer pictures, with what the list of so many files adds "
+        "(modelled).",
         f"Times here follow from {measured:.1f} images a second, the fastest placement that the bench measured; those "
         "of H100s are modelled, from all of a card's peak to what the bench reaches of its own machine's.",
         "Testing an image is a third of a training step.",
@@ -92,6 +94,15 @@ def _preparing(bench: Path) -> str:
         return "not measured"
     rate = read_csv(bench / DECODED).set_index("what")["images_per_second"].iloc[-1]
     return _time(TRAINING + TESTING, rate, rate)
+
+
+def _prepared_in(bench: Path) -> str:
+    table = read_csv(bench / DECODED) if (bench / DECODED).is_file() else pd.DataFrame()
+    if "peak_bytes" not in table:
+        return "not measured"
+    row = table.iloc[-1]
+    listed = row["list_bytes"] / row["images"]
+    return _gb(row["peak_bytes"] + listed * (TRAINING + TESTING - row["images"]))
 
 
 def _time(images: float, slowest: float, fastest: float) -> str:

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -289,11 +290,13 @@ class Work:
 
     def finish(self, executor: ProcessPoolExecutor, remarks: list[Remark]) -> None:
         """Close the gaps, add what the training pixels say of all, and the manifest."""
-        rows = [("part", "image", "file")]
-        for part in PARTS:
-            samples = self.material.parts[part]
-            rows += [(part, str(at), name_of(samples[file])) for at, file in enumerate(self._close_gaps(part).tolist())]
-        _write_rows(self.draft / SOURCES, rows)
+        files = {part: self._close_gaps(part) for part in PARTS}
+        rows = (
+            (part, str(at), name_of(self.material.parts[part][file]))
+            for part in PARTS
+            for at, file in enumerate(files[part].tolist())
+        )
+        _write_rows(self.draft / SOURCES, chain([("part", "image", "file")], rows))
         sums = Sums.none(self.material.edge)
         counts = {part: len(np.load(self.images(part), mmap_mode="r")) for part in PARTS}
         checks = {part: np.empty(count, np.uint64) for part, count in counts.items()}

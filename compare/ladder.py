@@ -235,7 +235,7 @@ def _trajectories(runs: Runs) -> Iterator[Row]:
     truths = oracles(runs)
     for run in runs.of("train"):
         truth = truths.get(run.record.plan_hash)
-        if truth is None or not truth.has("envelope.csv"):
+        if truth is None or not truth.has("envelope.csv") or not run.is_as_planned:
             continue
         bounds = truth.table("envelope").set_index("step")
         losses = run.table("steps").set_index("step")["loss"].reindex(bounds.index)
@@ -256,7 +256,7 @@ def _accuracies(runs: Runs) -> Iterator[Row]:
     first: dict[tuple[str, str], RunFolder] = {}
     asked = what(find_case("accuracy").content())
     for run in runs.of("train", case="accuracy", lowered=True):
-        if what(run.record.case) == asked:
+        if what(run.record.case) == asked and run.is_as_planned:
             key = (run.record.backend, run.record.precision)
             first.setdefault(key, run)
             found.setdefault(key, {}).setdefault(run.record.seed, []).append(_error(run))

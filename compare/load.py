@@ -17,6 +17,7 @@ from protocol.base.sealed import Damaged, one_line, read_bytes
 from protocol.base.tensors import read_tensors
 from protocol.experiment.cases import find_case, what
 from protocol.oracle.quantities import LOWERED
+from protocol.runs.rate import BY_HAND
 from protocol.runs.record import Record, check_file, read_record
 
 TWIN_SEED = 0
@@ -72,6 +73,11 @@ class RunFolder:
     def has(self, file: str) -> bool:
         return file in self.record.files
 
+    @property
+    def is_as_planned(self) -> bool:
+        """Whether it trained to its case's end, the rate falling where the case says and nowhere else."""
+        return self.has("predictions.safetensors") and not any(entry.get(BY_HAND) for entry in self.record.history)
+
     def check(self) -> None:
         """See that every file is as the run left it, and that what tables are made from is there.
 
@@ -114,7 +120,7 @@ class Runs:
         asked = what(find_case("photos").content())
         found: dict[str, RunFolder] = {}
         for run in self.of("train", case="photos"):
-            if what(run.record.case) == asked and run.record.seed == TWIN_SEED:
+            if what(run.record.case) == asked and run.record.seed == TWIN_SEED and run.is_as_planned:
                 found.setdefault(run.record.backend, run)
         return list(found.values())
 

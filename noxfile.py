@@ -270,7 +270,7 @@ def tests_long(session: nox.Session) -> None:
     own = [long(f"{own.name}, long", own.environment, f"tests/{own.module}") for own in here()]
     tasks = [*own]
     if len(here()) == len(BACKENDS):
-        planted = ("-m", "mistakes", *interpreters(session), "--seeds", "4", "--no-small")
+        planted = ("-m", "mistakes", *interpreters(session), "--seeds", "2", "--no-small")
         both = long("both backends, long", "env-compare", "tests/together")
         other = long("data and compare, long", "env-compare", "tests/datasets", "tests/compare")
         # The longest first, so that neither of the two rows ends long before the other.

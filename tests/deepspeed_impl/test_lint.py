@@ -42,7 +42,7 @@ DEVIANTS = {
     "ones_everywhere": NO_NORM | {"biases": "1 1 1 1 1 1 1 1"},
     "wide": NO_NORM | {"deviations": "0.02"},
     "softmax_inside": NO_NORM,
-    "size_is_maps": {"norm's window": "13 or more", "norm's maps": "all", "norm's alpha": "1e-06"},
+    "size_is_maps": {"norm's window": "13 or more", "norm's maps": "all", "norm's alpha": "2.1e-06"},
     "strong_norm": {"norm's alpha": "0.001"},
     "up_to_six": {"nonlinearity": "ReLU up to 6"},
     "five_classes": NO_NORM | {"classes": "5"},

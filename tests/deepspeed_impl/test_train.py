@@ -7,24 +7,23 @@ import pytest
 
 from tests.support.commands import DEEPSPEED, check_followed_the_oracle, rows, weights_of
 from tests.support.long import long
-from tests.support.training import TrainingTests
+from tests.support.training import SEEDS, TrainingTests
 
 
 class TestTraining(TrainingTests):
     backend = DEEPSPEED
 
-    @pytest.mark.parametrize(
-        "placement",
-        [
-            "columns",
-            long("replicas"),
-            long("stages=3"),
-            long("columns=2,replicas=2"),
-            long("columns=2,stages=2,replicas=2"),
-        ],
-    )
+    @pytest.mark.parametrize("placement", ["columns", long("replicas"), long("stages=3")])
     def test_every_axis_of_the_grid_follows_the_oracle(self, folder: Path, data: Path, placement: str) -> None:
         self.check_training_in(placement, folder, data)
+
+    @pytest.mark.long
+    def test_all_axes_at_once_follow_the_oracle(self, folder: Path, data: Path) -> None:
+        """On eight ranks, of which two cores carry out few steps in a minute."""
+        placement = ("--placement", "columns=2,stages=2,replicas=2")
+        check_followed_the_oracle(
+            self.train(folder, data, "split", "all", *placement, "--steps", 3), data, SEEDS["split"], 3
+        )
 
     @pytest.mark.parametrize("placement", ["columns", long("replicas")])
     def test_parity_of_the_other_axes(self, folder: Path, data: Path, placement: str) -> None:

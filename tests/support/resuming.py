@@ -26,7 +26,7 @@ from protocol.runs.stopping import STOP
 from tests.support.commands import Backend, environment, same, weights_of
 
 MARK = "ALEXNET_RESUME_TEST"
-SHORT, LONG = 15, 30  # epochs of ten steps
+SHORT, LONG = 8, 15  # epochs of ten steps
 PATIENCE = 300.0  # seconds, on a busy machine
 Role = Callable[[psutil.Process], bool]
 
@@ -121,8 +121,8 @@ class ResumeTests:
     def command(self, data: Path, out: Path, epochs: int = LONG) -> list[str]:
         # The rate falls where the test error stalls, so that what has been tested must be known again, too; as must be
         # what is not done to the end.
-        how = ("--case", "tiny", "--placement", self.backend.split, "--epochs", epochs, "--patience", 2)
-        ends = ("--colour-epochs", 5, "--conv1-epochs", 8)
+        how = ("--case", "tiny", "--placement", self.backend.split, "--epochs", epochs, "--patience", 1)
+        ends = ("--colour-epochs", 3, "--conv1-epochs", 5)
         return self.backend.command("train", *how, *ends, "--data", data, "--out", out)
 
     def kills(self, generator: random.Random) -> list[Kill]:

@@ -60,8 +60,9 @@ def install(session: nox.Session, extra: str) -> None:
     if torch:
         # DeepSpeed's build asks for torch, so torch comes first.
         index = os.environ.get("TORCH_INDEX_URL")
-        session.install(*torch, *(["--index-url", index] if index else []))
-    session.install("--require-hashes", "--no-deps", "-r", str(lock))
+        session.install("--no-compile", *torch, *(["--index-url", index] if index else []))
+    # Python compiles the modules that it imports; pip would compile all there are.
+    session.install("--no-compile", "--require-hashes", "--no-deps", "-r", str(lock))
     stamp.write_text(key)
 
 
@@ -267,14 +268,19 @@ def tests_long(session: nox.Session) -> None:
     """Run what the short tests have left out: kills at every moment, more placements, every planted mistake."""
     name_interpreters(session)
     long = partial(pytest_task, session, "long")
-    own = [long(f"{own.name}, long", own.environment, f"tests/{own.module}") for own in here()]
-    tasks = [*own]
+    parted = [backend for backend in here() if backend.ranks]
+    whole = [backend for backend in here() if not backend.ranks]
+    # The longest first, so that neither of the two rows ends long before the other.
+    tasks = [
+        *(long(f"{own.name}, long: command line", own.environment, *_parts(own, "train resume")) for own in parted),
+        *(long(f"{own.name}, long: the rest", own.environment, *_others(own, "train resume")) for own in parted),
+        *(long(f"{own.name}, long", own.environment, f"tests/{own.module}") for own in whole),
+        long("data and compare, long", "env-compare", "tests/datasets", "tests/compare"),
+    ]
     if len(here()) == len(BACKENDS):
         planted = ("-m", "mistakes", *interpreters(session), "--seeds", "2", "--no-small")
-        both = long("both backends, long", "env-compare", "tests/together")
-        other = long("data and compare, long", "env-compare", "tests/datasets", "tests/compare")
-        # The longest first, so that neither of the two rows ends long before the other.
-        tasks = [own[-1], ("every planted mistake", "env-compare", planted), both, *own[:-1], other]
+        tasks.insert(0, ("every planted mistake", "env-compare", planted))
+        tasks.insert(2, long("both backends, long", "env-compare", "tests/together"))
     run_tasks(session, tasks)
 
 

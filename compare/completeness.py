@@ -27,7 +27,7 @@ def missing(runs: Runs, jobs: Iterable[Job]) -> list[str]:
             found.append(f"{job.title} diverged")
         elif job.after and len(run.record.history) < 2:
             found.append(f"{job.title} was not begun elsewhere")
-        elif not run.has(job.leaves):
+        elif not run.has_done(job.leaves, whole=job.whole):
             found.append(f"{job.title} did not do all that it was asked for")
         elif job.verb == "parity" or job.oracle:
             untaken = set(job.readings) - set(run.record.result.get("readings", ()))

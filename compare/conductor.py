@@ -74,7 +74,8 @@ def is_done(job: Job, commit: str) -> bool:
         run.check()
     except Misuse:
         return False
-    return run.record.status in ENDED and run.record.commit == commit and run.has(job.leaves) and job.is_of(run.record)
+    ended = run.record.status in ENDED and run.has_done(job.leaves, whole=job.whole)
+    return ended and run.record.commit == commit and job.is_of(run.record)
 
 
 def is_begun(job: Job, commit: str) -> bool:

@@ -78,6 +78,10 @@ class RunFolder:
         """Whether it trained to its case's end, the rate falling where the case says and nowhere else."""
         return self.has("predictions.safetensors") and not any(entry.get(BY_HAND) for entry in self.record.history)
 
+    def has_done(self, leaves: str, *, whole: bool) -> bool:
+        """Whether it has left the file ``leaves`` and, if it was to train ``whole``, did so or diverged on the way."""
+        return self.has(leaves) and (not whole or self.record.status == "diverged" or self.is_as_planned)
+
     def check(self) -> None:
         """See that every file is as the run left it, and that what tables are made from is there.
 

@@ -68,6 +68,11 @@ class Job:
         return {"parity": "ladder.csv", "bench": "timings.csv", "envelope": "envelope.csv"}[self.verb]
 
     @property
+    def whole(self) -> bool:
+        """Whether it trains to its case's end."""
+        return self.verb == "train" and "--steps" not in self.extra
+
+    @property
     def timed(self) -> bool:
         """Whether its speed is what it is run for."""
         return self.verb == "bench"

@@ -124,7 +124,7 @@ deviant = SimpleNamespace(
     ones_everywhere=partial(plain, ones="12345678"),
     wide=partial(plain, deviation=0.02),
     softmax_inside=partial(plain, ending=(nn.Softmax(1),)),
-    # The norm of all maps, as it comes out when the number of a column's maps is taken for its window.
+    # A norm over all columns' maps, with the number of one column's for its window.
     size_is_maps=partial(stock, norm=lambda: nn.LocalResponseNorm(48, 1e-4, 0.75, 2.0)),
     strong_norm=partial(stock, norm=partial(ColumnNorm, alpha=5e-3)),
     up_to_six=partial(plain, activation=nn.ReLU6),

@@ -83,9 +83,10 @@ def measure(folder: Path) -> list[str]:
     rows.append(_row(f"{MADE}, all cores", count, count * FILES, seconds))
     with _laid_out(held) as place:
         listed = _listed(place)
+        seconds = [_prepared(place, number) for number in range(REPEATS)]
         watch = Watch(own=True)
         watch.start()
-        seconds = [_prepared(place, number) for number in range(REPEATS)]
+        preparation.prepare(place / "store", material_of(place / "in", "watched", 0.01, EDGE))
         watch.stopped.set()
     rows.append(_row(PREPARED, count, FILES * COPIES, seconds) | {"peak_bytes": watch.peak, "list_bytes": listed})
     write_table(folder / TABLE, COLUMNS, rows)
@@ -122,7 +123,7 @@ def _prepared(place: Path, number: int) -> float:
 
 
 def _listed(place: Path) -> int:
-    """Bytes that the list of files takes, which alone grows with their number."""
+    """Bytes that the list of files takes, which grows with their number."""
     tracemalloc.start()
     work = preparation.Work(place, material_of(place / "in", "listed", 0.01, EDGE))
     jobs = list(work.jobs())

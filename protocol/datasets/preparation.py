@@ -18,7 +18,6 @@ files and their order alone: whichever worker does what, and however often it is
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -35,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from protocol.base.errors import Misuse
-from protocol.base.files import check_replaceable, new_folder, write_text
+from protocol.base.files import check_replaceable, new_folder, replacing, write_text
 from protocol.base.log import log
 from protocol.base.random_bits import Purpose, words
 from protocol.datasets import store
@@ -173,9 +172,8 @@ def write_remarks(path: Path, remarks: list[Remark]) -> None:
 
 
 def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def file_names(store: Path, part: str, count: int) -> list[str]:

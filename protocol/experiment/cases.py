@@ -32,7 +32,8 @@ class Case:
     ``patience``: epochs without a lower test error after which the rate falls tenfold, in place of ``drops``.
 
     ``colour_epochs``: after so many, colours are no longer shifted; ``conv1_epochs``: after so many, conv1's weights
-    stay. 0: to the end. The paper has neither; its recorded run of 2010 did both near its end (DEVIATIONS.md, D9).
+    stay. 0: to the end. The paper has neither; its run that was recorded on ILSVRC-2010 did both near its end
+    (DEVIATIONS.md, D9).
     """
 
     name: str

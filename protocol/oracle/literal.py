@@ -39,7 +39,8 @@ class Pixels:
     def training(self, step: int) -> np.ndarray:
         """A step's images (batch, 3, crop, crop): the mean image taken off, cut, mirrored, shifted in colour."""
         experiment = self.experiment
-        plan, reach = experiment.plan(step // experiment.steps_per_epoch), np.arange(experiment.crop)
+        epoch, reach = step // experiment.steps_per_epoch, np.arange(experiment.crop)
+        plan = experiment.plan(epoch)
         found = []
         for sample in experiment.samples(step):
             cut = np.ix_(plan.rows[sample] + reach, plan.columns[sample] + reach)
@@ -51,7 +52,7 @@ class Pixels:
                 pixels = pixels - mean
                 pixels = pixels[:, ::-1] if plan.flips[sample] else pixels
             shifted = pixels.astype(np.float32) + plan.shifts[sample]
-            if self.by_the_code and experiment.case.policy.colour:
+            if self.by_the_code and experiment.case.policy_in(epoch).colour:
                 shifted = shifted * np.float32(1 / 1.1)  # 1 + the deviation of alpha
             found.append(shifted.transpose(2, 0, 1))
         return np.stack(found)

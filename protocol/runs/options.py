@@ -45,11 +45,9 @@ Patience = Annotated[
     typer.Option(help="Let the rate fall after so many epochs without a lower test error.", rich_help_panel=WHAT),
 ]
 ColourEpochs = Annotated[
-    int | None, typer.Option(help="Shift colours in the first so many epochs only.", rich_help_panel=WHAT)
+    int | None, typer.Option(help="Shift colours only in this many first epochs.", rich_help_panel=WHAT)
 ]
-Conv1Epochs = Annotated[
-    int | None, typer.Option(help="Let conv1 learn in the first so many epochs only.", rich_help_panel=WHAT)
-]
+Conv1Epochs = Annotated[int | None, typer.Option(help="Train conv1 only for this many epochs.", rich_help_panel=WHAT)]
 Fallen = Annotated[
     int | None, typer.Option(help="From here on, let the rate be so many times fallen by hand.", rich_help_panel=HOW)
 ]

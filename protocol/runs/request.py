@@ -212,7 +212,6 @@ def make_train(
     chosen = replace(chosen, rate=rate or chosen.rate)
     if patience := _at_least_1("--patience", patience):
         chosen = replace(chosen, patience=patience, drops=())
-    chosen = _ended_early(chosen, colour_epochs, conv1_epochs)
     if fallen is not None and fallen < 0:
         raise Misuse(f"--fallen must be at least 0, not {fallen}")
     answers: list[str] = []
@@ -223,6 +222,7 @@ def make_train(
         chosen = _on(chosen, store, data)
     if start and (chosen.classes != own or (answers and answers != read_manifest(data / chosen.store).classes)):
         chosen = replace(chosen, fresh=(chosen.network().layers[-1].name,))  # what answered to other classes
+    chosen = _ended_early(chosen, colour_epochs, conv1_epochs)
     chosen = replace(chosen, frozen=_frozen(chosen, freeze))
     if observe and (Grid.parse(placement).devices > 1 or steps is not None):
         raise Misuse("--observe looks at a whole run on one device: leave out --placement and --steps")
@@ -399,11 +399,10 @@ def _ended_early(case: Case, colour_epochs: int | None, conv1_epochs: int | None
         raise Misuse(f"case {case.name} shifts no colours: leave out --colour-epochs")
     if conv1_epochs and "conv1" not in [layer.name for layer in case.network().weighted()]:
         raise Misuse(f"variant {case.variant} has no conv1: leave out --conv1-epochs")
-    return replace(
-        case,
-        colour_epochs=_at_least_1("--colour-epochs", colour_epochs) or 0,
-        conv1_epochs=_at_least_1("--conv1-epochs", conv1_epochs) or 0,
-    )
+    for flag, number in (("--colour-epochs", colour_epochs), ("--conv1-epochs", conv1_epochs)):
+        if number is not None and not 1 <= number < case.epochs:
+            raise Misuse(f"{flag} must be at least 1 and below the run's {case.epochs} epochs, not {number}")
+    return replace(case, colour_epochs=colour_epochs or 0, conv1_epochs=conv1_epochs or 0)
 
 
 def _frozen(case: Case, told: str | None) -> tuple[str, ...]:
@@ -412,7 +411,7 @@ def _frozen(case: Case, told: str | None) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise Misuse(unknown("layer", name, known))
-    if set(names) == set(known):
+    if set(names) | case.held_in(case.epochs - 1) == set(known):
         raise Misuse("--freeze leaves no layer to train; evaluate tests a model as it is")
     return tuple(name for name in known if name in names)
 

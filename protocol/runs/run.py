@@ -43,6 +43,7 @@ from protocol.runs.request import EvaluateRequest, ParityRequest, PlacedRequest,
 BENCH_STEPS = 5  # that a bench times unless told
 PATIENCE = 20.0  # seconds that a killed run's other processes have to notice and let go of the folder
 SPEAK_EVERY = 10.0  # seconds between two lines of progress
+AT_THE_END = ("predictions.safetensors", "weights.safetensors", "features.safetensors", "ladder.csv")  # left by a run
 
 
 @contextmanager
@@ -112,6 +113,9 @@ class Run:
         if here != {name: value for name, value in before.items() if name != "step"}:
             self.record.history.append({**here, "step": start})
         if write:
+            if latest is None:
+                for name in AT_THE_END:  # of a run that was there before
+                    (self.folder / name).unlink(missing_ok=True)
             state.discard_states(self.folder, after=start)
             state.discard_drafts(self.folder)
             sweep(self.folder)
@@ -308,7 +312,7 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: 
     ``speaks``: this process says so where a newer one is damaged.
 
     Raises:
-        Misuse: the state belongs to another experiment (other data, case or seed), or all are damaged.
+        Misuse: the state belongs to another experiment (other data, seed or flags), or all are damaged.
     """
     kept = state.states(folder)
     if not resume or not kept:
@@ -322,7 +326,7 @@ def latest_state(folder: Path, experiment: Experiment, resume: bool, *, speaks: 
             damage.append(error)
             continue
         if progress.plan_hash != experiment.plan_hash():
-            raise Misuse(f"{latest} belongs to another experiment (other data, case or seed): choose another --out")
+            raise Misuse(f"{latest} belongs to another experiment (other data, seed or flags): choose another --out")
         if damage and speaks:
             log(f"{damage[0]}; going on from step {progress.step}")
         return latest
@@ -379,7 +383,7 @@ def check_oracle(request: TrainRequest | ParityRequest, oracle: Path) -> None:
     """
     record = read_record(oracle)
     if record.plan_hash != open_experiment(request.case, request.data, request.seed, request.start).plan_hash():
-        raise Misuse(f"{oracle} is of another experiment (other data, case or seed): the two have no common truth")
+        raise Misuse(f"{oracle} is of another experiment (other data, seed or flags): the two have no common truth")
     for name in ("tensors.safetensors", "choices.safetensors"):
         if not (oracle / name).is_file():
             raise Misuse(f"{oracle} holds no {name}: python -m protocol oracle writes it anew")
@@ -413,6 +417,8 @@ def check_folders(request: PlacedRequest, experiment: Experiment) -> bool:
         if request.oracle:
             if request.precision != "fp64":
                 raise Misuse("a training run is held to the oracle in float64: train with --precision fp64")
+            if request.fallen:
+                raise Misuse("the oracle's rate does not fall by hand: leave out --fallen or --oracle")
             check_oracle(request, request.oracle)
     elif isinstance(request, ParityRequest):
         check_oracle(request, request.oracle)

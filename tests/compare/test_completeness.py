@@ -33,7 +33,7 @@ def run_of(job: Job, **changes: object) -> RunFolder:
         "precision": "fp32",
         "threads": 1,
         "plan_hash": f"of {job.case}",
-        "files": {job.leaves: Kept(sha256="")},
+        "files": {name: Kept(sha256="") for name in (job.leaves, "predictions.safetensors")[: 1 + job.whole]},
         "result": READINGS if job.verb == "parity" else {},
     }
     return RunFolder(job.folder, RUNS, Record(**(settings | changes)))  # type: ignore[arg-type]
@@ -70,6 +70,8 @@ def test_each_missing_run_is_named(job: Job) -> None:
 LACKS: dict[str, tuple[RunFolder, str]] = {
     "a reading": (run_of(PARITY, result={"readings": ["fp64"]}), "lacks the reading free, imposed"),
     "the oracle's experiment": (run_of(PARITY, plan_hash="another"), "no oracle that it could be compared with"),
+    "its last test": (run_of(TRAIN, files={"epochs.csv": Kept(sha256="")}), "did not do all that it was asked for"),
+    "the case's rate": (run_of(TRAIN, history=[{"step": 9, "fallen": 1}]), "did not do all that it was asked for"),
     "its last table": (run_of(TRAIN, files={}), "did not do all that it was asked for"),
     "an end of its own": (run_of(TRAIN, status="diverged"), "diverged"),
     "its own length": (run_of(TRAIN, case=replace(find_case("photos"), epochs=1).content()), "of another case or seed"),
@@ -111,7 +113,7 @@ def test_a_moved_run_must_have_been_begun_elsewhere(tmp_path: Path) -> None:
     job = Job("gluon", "train", "ladder", 1, oracle=ORACLE.folder, after=ORACLE.folder)
     begun = {"backend": "deepspeed", "placement": "stages", "step": 0}
     whole = [begun, {"backend": "gluon", "placement": "single", "step": 2}]
-    files = {"ladder.csv": Kept(sha256="")}
+    files = {name: Kept(sha256="") for name in ("ladder.csv", "predictions.safetensors")}
     readings = {"readings": ["resumed"]}
 
     def found(history: object) -> list[str]:

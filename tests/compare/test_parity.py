@@ -165,6 +165,33 @@ def test_two_runs_are_compared_without_the_oracle_between(tmp_path: Path) -> Non
     assert (found["rung"], found["left"], found["right"]) == ("pair", "gluon single", "deepspeed single")
 
 
+def test_twins_are_runs_that_ended_as_their_case_says(tmp_path: Path) -> None:
+    photos = find_case("photos").content()
+    made = {}
+    for name, history in (("whole", []), ("early", []), ("by hand", [{"step": 5, "fallen": 1}])):
+        made[name] = run(tmp_path / name, "gluon", "train", case=photos, history=history, plan_hash=name)
+        if name != "early":
+            save_file({"labels": np.zeros(1, np.int16)}, made[name].folder / "predictions.safetensors")
+        made[name] = ended(made[name])
+    found = Runs((made["early"], made["by hand"], made["whole"])).twins()
+    assert [twin.record.plan_hash for twin in found] == ["whole"]
+
+
+def test_a_trajectory_that_was_ended_early_is_not_told(tmp_path: Path) -> None:
+    oracle = oracle_run(tmp_path)
+    pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.9], "high": [2.1, 2.0]}).to_csv(
+        oracle.folder / "envelope.csv", index=False
+    )
+    whole = run(tmp_path / "whole", "gluon", "train")
+    early = run(tmp_path / "early", "deepspeed", "train")
+    for one, losses in ((whole, [2.01, 1.91]), (early, [2.01])):
+        pd.DataFrame({"step": range(len(losses)), "loss": losses}).to_csv(one.folder / "steps.csv", index=False)
+    save_file({"labels": np.zeros(1, np.int16)}, whole.folder / "predictions.safetensors")
+    found = table(rows(Runs((ended(oracle), ended(whole), ended(early)))))
+    told = found[found["rung"] == "trajectory"]
+    assert (told["left"].tolist(), told["agrees"].tolist()) == (["gluon single"], [True])
+
+
 def accuracies(root: Path, errors: dict[str, list[float]]) -> pd.DataFrame:
     runs = []
     for who, values in errors.items():

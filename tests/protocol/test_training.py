@@ -169,8 +169,13 @@ def test_a_wish_that_makes_no_sense_is_refused(data: Path) -> None:
         make_train("gluon", case="tiny", colour_epochs=0, data=data)
     with refused("shifts no colours"):
         make_train("gluon", case="no-colour", colour_epochs=3, data=data)
+    with refused("--conv1-epochs", "below the run's 2 epochs"):
+        make_train("gluon", case="tiny", conv1_epochs=2, data=data)
+    with refused("leaves no layer"):
+        every = "conv2,conv3,conv4,conv5,fc6,fc7,fc8"
+        make_train("gluon", case="tiny", conv1_epochs=1, freeze=every, data=data)
     with refused("has no conv1"):
-        make_train("gluon", case="tiny", variant="without_conv1", conv1_epochs=3, data=data)
+        make_train("gluon", case="tiny", variant="without_conv1", conv1_epochs=1, data=data)
     with refused("--fallen"):
         make_train("gluon", case="tiny", fallen=-1, data=data)
     with refused("--keep"):

@@ -126,6 +126,7 @@ class TrainingTests:
         copy = shutil.copytree(self.run(folder, data, "split"), folder / "restarted")
         self.train(folder, data, "split", copy.name, "--steps", 3, "--no-resume")
         check_followed_the_oracle(copy, data, SEEDS["split"], steps=3)
+        assert "predictions.safetensors" not in read_record(copy).files
 
     @pytest.mark.parametrize("preset", ["paper", long("chm-145")])
     @pytest.mark.parametrize("kind", SEEDS)

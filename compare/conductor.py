@@ -45,7 +45,7 @@ def module_of(backend: str) -> str:
 class Watch:
     """Follows the resident memory of all processes below this one; ``peak`` is the most they held together.
 
-    ``own``: this one's counts, too.
+    ``own``: this one's counts, too, and of all of them only what stands for no file, which the system can take back.
     """
 
     peak: int = 0
@@ -61,7 +61,8 @@ class Watch:
             this = psutil.Process()
             for process in [*this.children(recursive=True), *([this] if self.own else [])]:
                 try:
-                    total += process.memory_info().rss
+                    held = process.memory_info()
+                    total += held.rss - (getattr(held, "shared", 0) if self.own else 0)
                 except psutil.Error:
                     continue
             self.peak = max(self.peak, total)

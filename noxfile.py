@@ -60,9 +60,8 @@ def install(session: nox.Session, extra: str) -> None:
     if torch:
         # DeepSpeed's build asks for torch, so torch comes first.
         index = os.environ.get("TORCH_INDEX_URL")
-        session.install("--no-compile", *torch, *(["--index-url", index] if index else []))
-    # Python compiles the modules that it imports; pip would compile all there are.
-    session.install("--no-compile", "--require-hashes", "--no-deps", "-r", str(lock))
+        session.install(*torch, *(["--index-url", index] if index else []))
+    session.install("--require-hashes", "--no-deps", "-r", str(lock))
     stamp.write_text(key)
 
 

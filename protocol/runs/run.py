@@ -113,13 +113,14 @@ class Run:
         if here != {name: value for name, value in before.items() if name != "step"}:
             self.record.history.append({**here, "step": start})
         if write:
-            if latest is None:
-                for name in AT_THE_END:  # of a run that was there before
-                    (self.folder / name).unlink(missing_ok=True)
             state.discard_states(self.folder, after=start)
             state.discard_drafts(self.folder)
             sweep(self.folder)
             write_record(self.folder, self.record)
+            if latest is None:
+                # Of a run that was there before, whose record said that it is whole until now.
+                for name in AT_THE_END:
+                    (self.folder / name).unlink(missing_ok=True)
         return start
 
     def log_steps(self, experiment: Experiment, rows: list[tuple[int, float, float, float]], seconds: float) -> None:

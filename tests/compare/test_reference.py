@@ -53,6 +53,7 @@ def test_tables_follow_from_the_committed_records(name: str, rebuilt: dict[str, 
     assert_frame_equal(again, committed, check_exact=False, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_what_the_claims_came_to_follows_from_the_committed_shards(tmp_path: Path) -> None:
     claims = REFERENCE / "claims"
     evidence = Evidence(pack.read(claims))

@@ -20,7 +20,7 @@ from compare.audit.trained_claims import Trained
 from compare.audit.trained_claims import read as read_trained
 from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
-from compare.claims import controls, judge, pack, plan, seen, shards
+from compare.claims import clock, controls, judge, pack, plan, seen, shards
 from compare.claims.again import differing
 from compare.claims.arms import STUDIES
 from compare.claims.evidence import Evidence
@@ -150,15 +150,22 @@ def claims(
     again: Annotated[
         str | None, typer.Option(metavar="BACKEND/ARM/SEED", help="Train a run of the reference anew, and compare.")
     ] = None,
+    timed: Annotated[
+        bool, typer.Option("--clock", help="How long a pass takes of the nets whose times to 25 % are compared.")
+    ] = False,
 ) -> None:
     """Train the claims' arms over seeds, shard by shard; what is kept is not trained again."""
-    if sum((study, bool(again), bool(shard or store))) > 1:
-        raise Misuse("--study, --again, and --shard or --store exclude each other")
+    if sum((study, bool(again), timed, bool(shard or store))) > 1:
+        raise Misuse("--study, --again, --clock, and --shard or --store exclude each other")
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     if study:
         for name in STUDIES:
             shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
+        return
+    if timed:
+        for sentence in clock.measure(interpreters, STORES, shards.OWN.kept):
+            log(sentence)
         return
     if again:
         if other := differing(again, pack.read(plan.PLAN), interpreters, STORES):

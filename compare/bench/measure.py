@@ -5,7 +5,6 @@ nox -s bench
 
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from compare.conductor import display, module_of
+from compare.limit import limit, printed
 from compare.load import read_csv
 from protocol.backends import BACKENDS, DEEPSPEED, GLUON
 from protocol.base.errors import Misuse
@@ -94,7 +94,7 @@ class Contender:
             command += ["--precision", self.precision, "--variant", self.variant]
             command += ["--layers"] if self.layered else []
             environment = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
-            _output([*command, "--data", str(data), "--out", str(out)], environment)
+            printed([*command, "--data", str(data), "--out", str(out)], environment)
             record, timings = read_record(out), read_csv(out / "timings.csv")
             row |= {"threads": record.threads, "micro_batch": record.result["micro_batch"]}
             row["stages"] = " ".join(record.result["stages"])
@@ -112,17 +112,8 @@ def peer(contender: Contender, interpreters: dict[str, str], device: str, steps:
     command += [str(script), str(BATCH), str(steps)]
     if contender.name in PRECISE_PEERS:
         command += [device, contender.precision]
-    output = _output(command, {"OMP_NUM_THREADS": str(contender.threads)} if contender.threads else {})
+    output = printed(command, {"OMP_NUM_THREADS": str(contender.threads)} if contender.threads else {})
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
-
-
-def limit(interpreters: dict[str, str], device: str = "cpu") -> dict[str, Any]:
-    """The machine's rates a second: operations in products of matrices, bytes in copies and between two processes.
-
-    Without ``bf16`` where the processor has no bfloat16 of its own, ``tf32`` only of a GPU.
-    """
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    return json.loads(_output([interpreters[DEEPSPEED.name], "peers/limit.py", device], threads))
 
 
 def machine(gpu: str = "") -> str:
@@ -138,20 +129,7 @@ def machine(gpu: str = "") -> str:
 
 def feeding(interpreter: str, data: Path) -> dict[str, Any]:
     """Augmented images a second that one thread makes from the store, and what augments them."""
-    return json.loads(_output([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
-
-
-def _output(command: list[str], environment: dict[str, str]) -> str:
-    """What ``command`` prints.
-
-    Raises:
-        Misuse: it failed.
-    """
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise Misuse(f"{' '.join(command[1:4])} failed with status {done.returncode}; it last said: {last[0]}")
-    return done.stdout
+    return json.loads(printed([interpreter, "-m", "protocol", "feed", "--data", str(data)], {"OMP_NUM_THREADS": "1"}))
 
 
 def contenders(interpreters: dict[str, str], *, lowered: bool) -> list[Contender]:

@@ -18,7 +18,8 @@ from typing import Annotated
 
 import typer
 
-from compare.bench.measure import Collected, Contender, limit, machine
+from compare.bench.measure import Collected, Contender, machine
+from compare.limit import limit
 from protocol.backends import DEEPSPEED
 from protocol.base.errors import Misuse
 from protocol.base.files import check_replaceable

@@ -1,16 +1,20 @@
 """What the runs say of each claim, by the rules that stood in ``comparisons.py`` before the first of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
 from compare.claims import connectivity, plots, specialise
+from compare.claims.clock import Clock
 from compare.claims.comparisons import (
     COMPARISONS,
     MARGIN,
+    PASSES,
     PRIMARY,
     QUANTITIES,
+    SECONDS,
     Comparison,
     log_ratio,
     measure,
@@ -54,8 +58,17 @@ class Shown:
 Measure = Callable[[Packed, str], float]
 
 
-def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure = measure) -> Shown | None:
-    """The effect of a comparison in a backend; None without three seeds that both arms ran to their end."""
+def show(
+    evidence: Evidence,
+    comparison: Comparison,
+    backend: str,
+    of: Measure = measure,
+    image_seconds: tuple[float, float] = (1.0, 1.0),
+) -> Shown | None:
+    """The effect of a comparison in a backend; None without three seeds that both arms ran to their end.
+
+    ``image_seconds``: what training on an image takes in the left and the right arm, where time is compared.
+    """
     left, lost = evidence.arm(backend, comparison.left)
     right, more = evidence.arm(backend, comparison.right or comparison.left)
     seeds = sorted(left.keys() & right.keys())
@@ -65,8 +78,10 @@ def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure =
     rights = [of(right[seed], comparison.quantity) for seed in seeds] if comparison.right else None
     differences = [b - a for a, b in zip(lefts, rights, strict=True)] if rights else lefts
     late = 0
-    if comparison.quantity == "log_passes_to_25":
-        differences = [log_ratio(left[seed], right[seed]) for seed in seeds]
+    if comparison.quantity in (PASSES, SECONDS):
+        one, other = map(log, image_seconds)
+        lefts, rights = [value + one for value in lefts], [value + other for value in rights or []]
+        differences = [log_ratio(left[seed], right[seed]) + other - one for seed in seeds]
         late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
     means = sum(lefts) / len(seeds), sum(rights) / len(seeds) if rights else None
     return Shown(comparison, backend, effect_of(differences), means, late, lost | more)
@@ -74,6 +89,18 @@ def show(evidence: Evidence, comparison: Comparison, backend: str, of: Measure =
 
 def show_all(evidence: Evidence, of: Measure = measure) -> list[Shown]:
     found = [show(evidence, comparison, backend, of) for comparison in COMPARISONS for backend in BACKENDS]
+    return [shown for shown in found if shown]
+
+
+def show_seconds(evidence: Evidence, clock: Clock) -> list[Shown]:
+    """What is compared in passes, in seconds too, where the clock has both nets; that decides nothing."""
+    found = []
+    for comparison in (one for one in COMPARISONS if one.quantity == PASSES):
+        told = replace(comparison, quantity=SECONDS, decides=False)
+        for backend in BACKENDS:
+            both = [clock.seconds.get((backend, str(arm))) for arm in (comparison.left, comparison.right)]
+            if both[0] and both[1]:
+                found.append(show(evidence, told, backend, image_seconds=(both[0], both[1])))
     return [shown for shown in found if shown]
 
 
@@ -229,7 +256,7 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
         within = max(one.effect.equivalence for one in deciding)
         alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
         said.append(f"{alike} within {100 * MARGIN:.0f} points (within {100 * within:.1f}, two one-sided tests)")
-    if late := sum(one.censored for one in own):
+    if late := sum(one.censored for one in own if one.comparison.quantity != SECONDS):
         said.append(f"{late} runs never got to 25 % and count as if they had at their end")
     if lost := frozenset[str]().union(*(one.diverged for one in deciding)):
         said.append(f"{len(lost)} runs diverged and have no figure to compare")
@@ -238,14 +265,16 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
 
 
 def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
-    """Write every table and figure to ``folder``; returns the verdicts' rows. ``kept``: where the runs' tensors are.
+    """Write every table and figure to ``folder``; returns the verdicts' rows.
+
+    ``kept``: where the runs' tensors are, and the clock.
 
     Raises:
-        Damaged: a shard's tensors are not as they were written.
+        Damaged: a shard's tensors, or the clock's table, are not as they were written.
     """
     shown = [
         one
-        for one in show_all(evidence)
+        for one in (*show_all(evidence), *show_seconds(evidence, Clock.read(kept)))
         if evidence.is_whole(one.backend, one.comparison.left, one.comparison.right or one.comparison.left)
     ]
     by_seed = specialise.seed_rows(evidence, kept)

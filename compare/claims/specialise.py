@@ -180,18 +180,16 @@ def _over_seeds(excess: list[float]) -> float:
 
 def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
     """What stands behind the verdict, in words."""
-    said = []
-    for arm in (SPLIT, *CONTROLS):
-        own = [row for row in parted if (row["arm"], row["measure"]) == (arm, "chroma")]
-        if own:
-            told = ", ".join(
-                f"{row['backend']} {row['gap']:.3f} against {row['gap_by_chance']:.3f} by chance "
-                f"(p = {row['p_fisher']:.2g}, {row['seeds_below_5_percent']} of {row['seeds']} runs by themselves; of "
-                f"the mean over seeds, which the plan did not ask for, p = {row['p_over_seeds']:.2g})"
-                for row in own
-            )
-            said.append(f"gap in chroma between the columns' kernels, {arm}: {told}")
-    sides = [row for row in parted if (row["arm"], row["measure"]) == (SPLIT, "chroma")]
+    chroma = {(row["arm"], row["backend"]): row for row in parted if row["measure"] == "chroma"}
+    sides = [row for (arm, _), row in chroma.items() if arm == SPLIT]
+    told = ", ".join(
+        f"{row['backend']} {row['gap']:.3f} against {row['gap_by_chance']:.3f} by chance (p = {row['p_fisher']:.2g})"
+        for row in sides
+    )
+    said = [f"gap in chroma between the columns' kernels: {told}"]
+    values = {arm: [f"{row['p_fisher']:.2g}" for (own, _), row in chroma.items() if own == arm] for arm in CONTROLS}
+    if told := ", ".join(f"{arm} {' and '.join(own)}" for arm, own in values.items() if own):
+        said.append(f"p of the same test of the controls, in {' and '.join(BACKENDS)}: {told}")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)
     said.append(f"the first column has more colour in {told}")
     if p_holm > LEVEL:

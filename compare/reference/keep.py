@@ -7,7 +7,7 @@ from pathlib import Path
 from compare.audit import build as audit
 from compare.audit.trained_claims import read as read_trained
 from compare.bench.measure import MACHINE
-from compare.claims import controls, judge, pack
+from compare.claims import clock, controls, judge, pack
 from compare.claims.evidence import Evidence
 from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
@@ -24,7 +24,7 @@ def keep_claims(kept: Path, target: Path) -> None:
     """Copy the shards in ``kept`` to the folder ``target``, and write what they show there, with those that it has."""
     target.mkdir(parents=True, exist_ok=True)
     pictures = [path for what in ("layers", "neighbours", "guesses") for path in kept.parent.glob(f"{what}-*.png")]
-    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"), *pictures)):
+    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"), *kept.glob(clock.TABLE), *pictures)):
         shutil.copyfile(path, target / path.name)
     evidence = Evidence(pack.read(target))
     judge.write(evidence, target, target)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.claims import controls, judge, pack, plan, specialise
+from compare.claims import clock, controls, judge, pack, plan, specialise
 from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, Arm, seeds_of, study_seeds
+from compare.claims.clock import Clock
 from compare.claims.comparisons import COMPARISONS, PRIMARY, QUANTITIES, log_ratio, measure, passes_to_mark
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
@@ -171,6 +172,38 @@ def test_runs_that_never_reach_the_mark_count(relu: tuple[float, ...], tanh: tup
     never = 20 * ((relu is NEVER) + (tanh is NEVER))
     assert (f"{never} runs never got to 25 %" in row["reason"]) == (never > 0)
     assert "after Holm" in row["reason"]
+
+
+def test_a_time_in_seconds_is_that_in_passes_by_the_clock(tmp_path: Path) -> None:
+    runs = []
+    for backend in BACKENDS:
+        for seed in range(4):
+            noise = 0.01 * ((7 * seed) % 4)
+            runs.append(run_of(backend, "relu", seed, training=(0.5 + noise, 0.35, 0.15)))
+            runs.append(run_of(backend, "tanh", seed, training=(0.9, 0.6 - noise, 0.4, 0.2)))
+    assert Clock.read(tmp_path).seconds == {}
+    assert judge.show_seconds(Evidence(runs), Clock({("gluon", "relu"): 0.001})) == []
+    # Tanh takes half as long again an image in one backend, and half as long in the other.
+    rates = {("gluon", "relu"): 600, ("gluon", "tanh"): 400, ("deepspeed", "relu"): 300, ("deepspeed", "tanh"): 600}
+    lines = [
+        f"{backend},{arm},{repeat},{rate * factor},0.5,a processor,a commit"
+        for (backend, arm), rate in rates.items()
+        for repeat, factor in enumerate((1, 0.9, 7))
+    ]
+    table = tmp_path / clock.TABLE
+    table.write_text("\n".join([",".join(clock.COLUMNS), *lines]) + "\n")
+    timed = judge.show_seconds(Evidence(runs), Clock.read(tmp_path))
+    passes = [one for one in judge.show_all(Evidence(runs)) if one.comparison.claim == "relu-6x"]
+    assert [one.backend for one in timed] == [one.backend for one in passes] == list(BACKENDS)
+    for one, other, factor in zip(timed, passes, (1.5, 0.5), strict=True):
+        assert one.effect.mean == pytest.approx(other.effect.mean + np.log(factor))
+        assert one.effect.high - one.effect.low == pytest.approx(other.effect.high - other.effect.low)
+        assert np.exp(one.means[0] - other.means[0]) == pytest.approx(1 / rates[one.backend, "relu"])
+        assert not one.comparison.decides
+    assert judge.decide([*passes, *timed]) == judge.decide(passes)
+    table.write_text(table.read_text().replace("600", "fast"))
+    with refused(clock.TABLE, "--clock"):
+        Clock.read(tmp_path)
 
 
 def test_runs_that_diverged_are_told_and_not_dropped_in_silence() -> None:

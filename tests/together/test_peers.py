@@ -5,6 +5,7 @@ import os
 import pytest
 
 from compare.bench import measure
+from compare.limit import limit
 from tests.support.long import long
 
 SLOW_TO_START = ("torch-compiled", "deepspeed-default-cut")
@@ -22,7 +23,7 @@ def test_a_peer_says_its_threads_and_seconds(name: str, monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not INTERPRETERS["deepspeed"], reason="needs the deepspeed environment; nox -s tests names it")
 def test_the_limit_is_measured() -> None:
-    found = measure.limit(INTERPRETERS)
+    found = limit(INTERPRETERS)
     assert {"fp32", "copy", "link"} <= set(found)
     # Whatever else the machine does: these are operations and bytes, and between processes bytes, a second.
     assert all(value > (1e7 if name == "link" else 1e9) for name, value in found.items())

@@ -20,7 +20,7 @@ from compare.audit.trained_claims import Trained
 from compare.audit.trained_claims import read as read_trained
 from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
-from compare.claims import clock, controls, judge, pack, plan, seen, shards
+from compare.claims import clock, controls, judge, pack, plan, reading, seen, shards
 from compare.claims.again import differing
 from compare.claims.arms import STUDIES
 from compare.claims.evidence import Evidence
@@ -200,7 +200,7 @@ def judge_claims(store: OnStore = None) -> None:
 @app.command()
 def see(out: Annotated[Path, typer.Option(help="Where the pictures go.")] = CLAIMS) -> None:
     """Draw what layers see, images' neighbours and guesses, of a network that nox -s claims trained in each backend."""
-    for name in seen.draw(out, STORES):
+    for name in (*seen.draw(out, STORES), *reading.write(out, STORES)):
         log(str(out / name))
 
 

@@ -23,8 +23,9 @@ KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", 
 def keep_claims(kept: Path, target: Path) -> None:
     """Copy the shards in ``kept`` to the folder ``target``, and write what they show there, with those that it has."""
     target.mkdir(parents=True, exist_ok=True)
-    pictures = [path for what in ("layers", "neighbours", "guesses") for path in kept.parent.glob(f"{what}-*.png")]
-    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"), *kept.glob(clock.TABLE), *pictures)):
+    looked = ("layers-*.png", "neighbours-*.png", "guesses-*.png", "reading.*")
+    seen = [path for pattern in looked for path in kept.parent.glob(pattern)]
+    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"), *kept.glob(clock.TABLE), *seen)):
         shutil.copyfile(path, target / path.name)
     evidence = Evidence(pack.read(target))
     judge.write(evidence, target, target)

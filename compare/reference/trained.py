@@ -14,6 +14,7 @@ PICTURES = {
     "specialise": "How far the columns' first kernels are apart in colour, run by run, beside random deals of them",
     "growth": "The columns' first kernels as training goes on, of one run a backend",
     "connectivity": "Test error against the bytes that cross between the columns",
+    "reading": "How well a linear classifier reads classes off each layer, before and after training",
     **{
         f"{name}-{backend}": f"{what}, {backend}"
         for name, what in (

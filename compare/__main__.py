@@ -144,7 +144,9 @@ def bench(
 @app.command()
 def claims(
     interpreter: Interpreters = None,
-    study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
+    study: Annotated[
+        bool, typer.Option("--study", help="The runs by which recipe and rates were chosen; run 147 as it was.")
+    ] = False,
     shard: Annotated[str | None, typer.Option(help="This shard alone, of results/reference/claims/plan.csv.")] = None,
     store: OnStore = None,
     again: Annotated[
@@ -207,7 +209,7 @@ def see(out: Annotated[Path, typer.Option(help="Where the pictures go.")] = CLAI
 @app.command("plan")
 def make_plan() -> None:
     """Write what the claims' arms would take and could show, from the study, before they are trained."""
-    for sentence in plan.write(shards.kept("study")):
+    for sentence in plan.write(pack.read(shards.OWN.kept, "study")):
         log(sentence)
 
 

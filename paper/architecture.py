@@ -287,12 +287,15 @@ def network(
     activation: str = "relu",
     norm: bool = True,
     pool_window: int = 3,
+    as_147: bool = False,
     dropout: bool = True,
 ) -> Network:
     """Build the layer table of variant ``name`` as ``preset`` reads it.
 
     The keyword arguments are the paper's ablations: another nonlinearity (figure 1), no response norm (section
-    3.3), pooling windows of ``pool_window`` (section 3.4), no dropout (section 4.2).
+    3.3), pooling windows of ``pool_window`` (section 3.4), no dropout (section 4.2). ``as_147``: with what the 2012 run
+    without overlap changed besides (layers-147.cfg). That code rounds the sizes of pooled maps up, which tells with
+    windows of 2, and the run took one from the paddings of conv2 and conv5, so that maps came down to 13 and 6 again.
 
     Raises:
         ValueError: the variant or the size is unknown, or columns cannot be cut evenly at this width.
@@ -303,9 +306,9 @@ def network(
     dims = SIZES[size]
     # The notes' reading only stops *columns* from meeting in conv3; a one-column variant has nothing to cross.
     crossing = plan.crossing if preset.crossing else plan.crossing & DENSE
-    return _Builder(plan, preset, dims, crossing, activation, norm and plan.norm, pool_window, dropout).build(
-        name, classes
-    )
+    normed = norm and plan.norm
+    builder = _Builder(plan, preset, dims, crossing, activation, normed, pool_window, as_147, dropout)
+    return builder.build(name, classes)
 
 
 class _Builder:
@@ -320,10 +323,12 @@ class _Builder:
         activation: str,
         norm: bool,
         pool_window: int,
+        as_147: bool,
         dropout: bool,
     ) -> None:
         self.plan, self.preset, self.dims, self.crossing = plan, preset, dims, crossing
         self.activation, self.norm, self.pool_window, self.dropout = activation, norm, pool_window, dropout
+        self.as_147 = as_147
         # A padded input already gives 55 rows by floor; rounding up as well would give a 56th.
         self.rounds_up = preset.ceil_input and not plan.padded_input
         self.first = dims.ceil if self.rounds_up else dims.first
@@ -335,7 +340,8 @@ class _Builder:
     def build(self, name: str, classes: int) -> Network:
         input_shape = self.shape
         plan, first = self.plan, self.first
-        kernels = ((first.kernel, first.stride, first.pad), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))
+        less = int(self.as_147)
+        kernels = ((first.kernel, first.stride, first.pad), (5, 1, 2 - less), (3, 1, 1), (3, 1, 1), (3, 1, 1 - less))
         waiting: list[tuple[str, int]] = []  # what followed the first convolution, where that is left out
         for number, (maps, own) in enumerate(zip(plan.maps, kernels, strict=True), start=1):
             steps = [(step, number) for step in self.steps_after(f"conv{number}")]
@@ -403,5 +409,6 @@ class _Builder:
             case "rnorm":
                 self.add(SpatialNorm(f"rnorm{number}", self.shape, self.shape, columns))
             case "pool":
-                out = (rows - self.pool_window) // 2 + 1
+                beyond = rows - self.pool_window
+                out = 1 + (ceil(beyond / 2) if self.as_147 else beyond // 2)
                 self.add(Pool(f"pool{number}", self.shape, (maps, out, out), columns, self.pool_window))

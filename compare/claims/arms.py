@@ -76,7 +76,8 @@ def _rates(*rates: float) -> tuple[Arm, ...]:
     return tuple(Arm(f"{name}-{rate:g}", case=name, rate=rate, seeds=1) for name in ("relu", "tanh") for rate in rates)
 
 
-# Which recipe is calm, and which rate suits each nonlinearity: seen before the plan was made, on seeds of its own.
+STUDY_147 = "study-147"
+# On seeds of their own. Before the plan was made: which recipe is calm, and which rate suits each nonlinearity.
 STUDIES: dict[str, tuple[Arm, ...]] = {
     "study": (
         Arm("batch-128-.01", rate=0.01, batch=128, seeds=3),
@@ -86,6 +87,8 @@ STUDIES: dict[str, tuple[Arm, ...]] = {
     ),
     # Tanh was the faster the higher its rate.
     "study-rates": _rates(0.008, 0.016, 0.032),
+    # Beside the plan, and after it: run 147 as it was in 2012, with its paddings.
+    STUDY_147: (Arm("baseline-147"), Arm("no-overlap-147", case="no-overlap-147")),
 }
 STUDY_SEEDS = 500  # added to a backend's own
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from compare.claims.arms import ARMS, Arm
 from compare.claims.comparisons import COMPARISONS, PASSES
+from compare.claims.plan import images_of
 from compare.limit import limit, printed
 from compare.load import read_csv
 from paper.cost import train_flops
@@ -22,15 +23,15 @@ from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
 
 TABLE = "clock.csv"
-COLUMNS = ("backend", "arm", "repeat", "images_per_second", "of_peak", "processor", "commit")
+COLUMNS = ("backend", "arm", "repeat", "images_per_second", "pass_seconds", "of_peak", "processor", "commit")
 REPEATS, STEPS = 3, 200
 
 
 @dataclass(frozen=True)
 class Clock:
-    """``seconds``: of training on one image, by backend and arm; the median of what was measured."""
+    """``pass_seconds``: of training on every image once, by backend and arm; the median of what was measured."""
 
-    seconds: dict[tuple[str, str], float]
+    pass_seconds: dict[tuple[str, str], float]
 
     @classmethod
     def read(cls, folder: Path) -> "Clock":
@@ -43,11 +44,11 @@ class Clock:
         if not path.is_file():
             return cls({})
         table = read_csv(path)
-        rates = table["images_per_second"] if set(COLUMNS) <= set(table.columns) else None
-        if rates is None or rates.dtype.kind not in "if" or not (rates > 0).all():
+        seconds = table["pass_seconds"] if set(COLUMNS) <= set(table.columns) else None
+        if seconds is None or seconds.dtype.kind not in "if" or not (seconds > 0).all():
             raise Damaged(f"{path} is not as it was written: delete it, and nox -s claims -- --clock measures it anew")
-        middle = rates.groupby([table["backend"], table["arm"]]).median()
-        return cls({(str(backend), str(arm)): 1 / rate for (backend, arm), rate in middle.items()})
+        middle = seconds.groupby([table["backend"], table["arm"]]).median()
+        return cls({(str(backend), str(arm)): float(value) for (backend, arm), value in middle.items()})
 
 
 def timed() -> list[Arm]:
@@ -73,7 +74,8 @@ def measure(interpreters: dict[str, str], data: Path, folder: Path) -> list[str]
                     out = Path(scratch) / f"{repeat}-{arm.name}-{name}"
                     rate = _rate(BACKENDS[name], arm, interpreters[name], data, out)
                     share = rate * train_flops(arm.content().network()) / peak
-                    rows.append(dict(zip(COLUMNS, (name, arm.name, repeat, rate, share, *where), strict=True)))
+                    whole = images_of(arm) / arm.content().epochs / rate
+                    rows.append(dict(zip(COLUMNS, (name, arm.name, repeat, rate, whole, share, *where), strict=True)))
     write_table(folder / TABLE, COLUMNS, rows)
     said = []
     for arm in timed():

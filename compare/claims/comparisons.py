@@ -72,6 +72,8 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("one-patch", "ten_views_gain", BASELINE.name),
     Comparison("retrieval", "neighbours_gain", BASELINE.name),
 )
+# Of the study of run 147, told beside the plan's.
+BESIDE = (Comparison("overlap", "test_error", "baseline-147", "no-overlap-147", decides=False),)
 # Told with its interval, not judged: where columns meet, against error and bytes.
 CONNECTIVITY = ("baseline", "cross_everywhere", "no_crossing", "cross_fc8", "cross_early", "four_column", "merged")
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 
-from compare.claims.arms import ARMS
+from compare.claims.arms import ARMS, Arm
 from compare.claims.pack import Packed
 from compare.claims.plan import is_of_plan
 from protocol.base.errors import Misuse
 
 
 class Evidence:
-    """The plan's runs, by backend, arm and seed; study runs and what is of no arm of the plan are not among them.
+    """The runs of some arms, the plan's if nothing else is said, by backend, arm and seed.
 
     ``store``: whose images they were trained on, where those are not the plan's own.
 
@@ -17,12 +17,12 @@ class Evidence:
         Misuse: runs of one backend come from sources that differ, so they are no replications of each other.
     """
 
-    def __init__(self, runs: Iterable[Packed], store: str | None = None) -> None:
+    def __init__(self, runs: Iterable[Packed], store: str | None = None, arms: Iterable[Arm] = ARMS) -> None:
         self.runs: dict[tuple[str, str], dict[int, Packed]] = {}
-        arms = {arm.name: arm for arm in ARMS}
+        self.arms = {arm.name: arm for arm in arms}
         sources: dict[str, tuple[str, str]] = {}
         for run in runs:
-            if run.arm not in arms or not is_of_plan(run, arms[run.arm], store):
+            if run.arm not in self.arms or not is_of_plan(run, self.arms[run.arm], store):
                 continue
             backend, made_by = run.record.backend, run.record.sources
             known, shard = sources.setdefault(backend, (made_by, run.shard))
@@ -42,8 +42,7 @@ class Evidence:
 
     def is_whole(self, backend: str, *names: str) -> bool:
         """Whether all planned runs of these arms have ended: who looks before then lets chance in."""
-        seeds = {arm.name: arm.seeds for arm in ARMS}
-        return all(len(self.runs.get((backend, name), {})) >= seeds[name] for name in names)
+        return all(len(self.runs.get((backend, name), {})) >= self.arms[name].seeds for name in names)
 
     def arm(self, backend: str, name: str) -> tuple[dict[int, Packed], frozenset[str]]:
         """The runs of an arm that came to their end, by seed, and the keys of those that diverged."""

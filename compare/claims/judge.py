@@ -6,9 +6,11 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from compare.claims import connectivity, plots, specialise
+from compare.claims import connectivity, pack, plots, specialise
+from compare.claims.arms import STUDIES, STUDY_147
 from compare.claims.clock import Clock
 from compare.claims.comparisons import (
+    BESIDE,
     COMPARISONS,
     MARGIN,
     PASSES,
@@ -63,11 +65,11 @@ def show(
     comparison: Comparison,
     backend: str,
     of: Measure = measure,
-    image_seconds: tuple[float, float] = (1.0, 1.0),
+    pass_seconds: tuple[float, float] = (1.0, 1.0),
 ) -> Shown | None:
     """The effect of a comparison in a backend; None without three seeds that both arms ran to their end.
 
-    ``image_seconds``: what training on an image takes in the left and the right arm, where time is compared.
+    ``pass_seconds``: what a pass takes in the left and in the right arm, where seconds are compared.
     """
     left, lost = evidence.arm(backend, comparison.left)
     right, more = evidence.arm(backend, comparison.right or comparison.left)
@@ -79,7 +81,7 @@ def show(
     differences = [b - a for a, b in zip(lefts, rights, strict=True)] if rights else lefts
     late = 0
     if comparison.quantity in (PASSES, SECONDS):
-        one, other = map(log, image_seconds)
+        one, other = map(log, pass_seconds)
         lefts, rights = [value + one for value in lefts], [value + other for value in rights or []]
         differences = [log_ratio(left[seed], right[seed]) + other - one for seed in seeds]
         late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
@@ -87,8 +89,8 @@ def show(
     return Shown(comparison, backend, effect_of(differences), means, late, lost | more)
 
 
-def show_all(evidence: Evidence, of: Measure = measure) -> list[Shown]:
-    found = [show(evidence, comparison, backend, of) for comparison in COMPARISONS for backend in BACKENDS]
+def show_all(evidence: Evidence, of: Measure = measure, comparisons: Iterable[Comparison] = COMPARISONS) -> list[Shown]:
+    found = [show(evidence, comparison, backend, of) for comparison in comparisons for backend in BACKENDS]
     return [shown for shown in found if shown]
 
 
@@ -98,10 +100,22 @@ def show_seconds(evidence: Evidence, clock: Clock) -> list[Shown]:
     for comparison in (one for one in COMPARISONS if one.quantity == PASSES):
         told = replace(comparison, quantity=SECONDS, decides=False)
         for backend in BACKENDS:
-            both = [clock.seconds.get((backend, str(arm))) for arm in (comparison.left, comparison.right)]
-            if both[0] and both[1]:
-                found.append(show(evidence, told, backend, image_seconds=(both[0], both[1])))
+            one, other = (clock.pass_seconds.get((backend, str(arm))) for arm in (comparison.left, comparison.right))
+            if one and other:
+                found.append(show(evidence, told, backend, pass_seconds=(one, other)))
     return [shown for shown in found if shown]
+
+
+def show_ended(evidence: Evidence, kept: Path) -> list[Shown]:
+    """What is shown by arms whose runs have all ended; beside the plan's, in seconds, and of the study in ``kept``."""
+    study = Evidence(pack.read(kept, STUDY_147), arms=STUDIES[STUDY_147])
+    found = [(evidence, one) for one in (*show_all(evidence), *show_seconds(evidence, Clock.read(kept)))]
+    found += [(study, one) for one in show_all(study, comparisons=BESIDE)]
+    return [
+        one
+        for source, one in found
+        if source.is_whole(one.backend, one.comparison.left, one.comparison.right or one.comparison.left)
+    ]
 
 
 def whole_claims(shown: Iterable[Shown]) -> dict[str, list[Shown]]:
@@ -272,11 +286,7 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     Raises:
         Damaged: a shard's tensors, or the clock's table, are not as they were written.
     """
-    shown = [
-        one
-        for one in (*show_all(evidence), *show_seconds(evidence, Clock.read(kept)))
-        if evidence.is_whole(one.backend, one.comparison.left, one.comparison.right or one.comparison.left)
-    ]
+    shown = show_ended(evidence, kept)
     by_seed = specialise.seed_rows(evidence, kept)
     parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kept)
     for row in parted:

@@ -86,14 +86,14 @@ def write(folder: Path, shard: str, runs: Iterable[tuple[Packed, dict[str, np.nd
         draft.write_bytes(gzip.compress(json.dumps(content, sort_keys=True).encode(), mtime=0))
 
 
-def read(folder: Path) -> list[Packed]:
-    """The runs of every shard in ``folder``, each once.
+def read(folder: Path, name: str = "*") -> list[Packed]:
+    """The runs of every shard in ``folder``, or of the one called ``name``, each once.
 
     Raises:
         Damaged: a file is not what was written, or two shards hold one run.
     """
     found: dict[str, Packed] = {}
-    for path in sorted(folder.glob("*.json.gz")):
+    for path in sorted(folder.glob(f"{name}.json.gz")):
         shard = path.name.removesuffix(".json.gz")
         for run in _runs(path, shard):
             if run.key in found:

@@ -152,11 +152,6 @@ def _backends(tasks: Iterable[Task]) -> list[Backend]:
     return list({task.backend.name: task.backend for task in tasks}.values())
 
 
-def kept(shard: str, folder: Path = OWN.kept) -> list[pack.Packed]:
-    """The runs of a shard that have been kept; none where it has not ended."""
-    return [run for run in pack.read(folder) if run.shard == shard]
-
-
 def study(name: str, interpreters: dict[str, str]) -> list[Task]:
     """The runs of a study, by which recipe and rates are chosen."""
     own = [BACKENDS[name] for name in BACKENDS if name in interpreters]

@@ -15,7 +15,7 @@ from protocol.experiment.augmentation import Policy
 from protocol.experiment.weights import initial_deviations
 
 # Fields of a case, which a record has where they say something.
-OPTIONAL = ("start", "fresh", "frozen", "patience", "colour_epochs", "conv1_epochs")
+OPTIONAL = ("start", "fresh", "frozen", "patience", "colour_epochs", "conv1_epochs", "as_147")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Case:
     ``colour_epochs``: after so many, colours are no longer shifted; ``conv1_epochs``: after so many, conv1's weights
     stay. 0: to the end. The paper has neither; its run that was recorded on ILSVRC-2010 did both near its end
     (DEVIATIONS.md, D9).
+
+    ``as_147``: the network with what the 2012 run without overlap changed besides its windows.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Case:
     patience: int = 0
     colour_epochs: int = 0
     conv1_epochs: int = 0
+    as_147: bool = False
 
     def recipe(self) -> Preset:
         chosen = cifar.RECIPE if self.variant == cifar.VARIANT else preset(self.preset)
@@ -93,6 +96,7 @@ class Case:
             activation=self.activation,
             norm=self.norm,
             pool_window=self.pool_window,
+            as_147=self.as_147,
             dropout=self.dropout,
         )
 
@@ -157,6 +161,12 @@ _SLOW: dict[str, Any] = {"rate": 0.008, "epochs": 8}
 _ablations = (
     _ablation("no-norm", "claim lrn: response norm gains 1.4 points (section 3.3)", norm=False),
     _ablation("no-overlap", "claim overlap: z=3 s=2 against z=2 s=2 (section 3.4)", pool_window=2),
+    _ablation(
+        "no-overlap-147",
+        "claim overlap as the 2012 run 147 had it: with other paddings besides (section 3.4)",
+        pool_window=2,
+        as_147=True,
+    ),
     _ablation("no-dropout", "claim dropout-overfit (section 4.2)", dropout=False),
     _ablation("no-decay", "claim decay-train: decay lowers training error (section 5)", decay=False),
     _ablation("zero-bias", "claim bias-ones: ones speed early learning (section 5)", bias_ones=False),

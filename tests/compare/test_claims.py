@@ -1,7 +1,7 @@
 """The claims that train, judged from planted runs: what is there is found, what is not is not, and all runs count."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 
 from compare.claims import clock, controls, judge, pack, plan, specialise
-from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, Arm, seeds_of, study_seeds
+from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, STUDY_147, Arm, seeds_of, study_seeds
 from compare.claims.clock import Clock
-from compare.claims.comparisons import COMPARISONS, PRIMARY, QUANTITIES, log_ratio, measure, passes_to_mark
+from compare.claims.comparisons import BESIDE, COMPARISONS, PRIMARY, QUANTITIES, log_ratio, measure, passes_to_mark
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Packed
 from compare.claims.shards import Place, Task
 from compare.statistics import detectable, effect_of, holm
 from paper.claims import load_claims
 from paper.cost import forward_macs, parameters
-from protocol.backends import BACKENDS
+from protocol.backends import BACKENDS, Backend
 from protocol.experiment.cases import CASES, find_case, what
 from protocol.runs.record import Kept, Record
 from tests.support.refusals import refused
 
 ARM = {arm.name: arm for arm in ARMS}
+EVERY = ARM | {arm.name: arm for own in STUDIES.values() for arm in own}
 UP, DOWN, MIXED = [0.02, 0.021, 0.019, 0.02], [-0.02, -0.021, -0.019, -0.02], [0.02, -0.02, 0.01, -0.01]
 SOON, NEVER = (0.6, 0.2, 0.1), (0.9, 0.8, 0.7)
 
@@ -44,7 +45,7 @@ def run_of(
     **changes: Any,
 ) -> Packed:
     """A run as it would be kept. ``training``: clean training errors, two an epoch; ``views``: what ten gain."""
-    case = replace(ARM[arm].content(), **changes).content()
+    case = replace(EVERY[arm].content(), **changes).content()
     record = Record(
         kind="train",
         status=status,
@@ -181,13 +182,13 @@ def test_a_time_in_seconds_is_that_in_passes_by_the_clock(tmp_path: Path) -> Non
             noise = 0.01 * ((7 * seed) % 4)
             runs.append(run_of(backend, "relu", seed, training=(0.5 + noise, 0.35, 0.15)))
             runs.append(run_of(backend, "tanh", seed, training=(0.9, 0.6 - noise, 0.4, 0.2)))
-    assert Clock.read(tmp_path).seconds == {}
+    assert Clock.read(tmp_path).pass_seconds == {}
     assert judge.show_seconds(Evidence(runs), Clock({("gluon", "relu"): 0.001})) == []
-    # Tanh takes half as long again an image in one backend, and half as long in the other.
-    rates = {("gluon", "relu"): 600, ("gluon", "tanh"): 400, ("deepspeed", "relu"): 300, ("deepspeed", "tanh"): 600}
+    # A pass with tanh takes half as long again in one backend, and half as long in the other.
+    seconds = {("gluon", "relu"): 20, ("gluon", "tanh"): 30, ("deepspeed", "relu"): 40, ("deepspeed", "tanh"): 20}
     lines = [
-        f"{backend},{arm},{repeat},{rate * factor},0.5,a processor,a commit"
-        for (backend, arm), rate in rates.items()
+        f"{backend},{arm},{repeat},500,{own * factor},0.5,a processor,a commit"
+        for (backend, arm), own in seconds.items()
         for repeat, factor in enumerate((1, 0.9, 7))
     ]
     table = tmp_path / clock.TABLE
@@ -198,10 +199,10 @@ def test_a_time_in_seconds_is_that_in_passes_by_the_clock(tmp_path: Path) -> Non
     for one, other, factor in zip(timed, passes, (1.5, 0.5), strict=True):
         assert one.effect.mean == pytest.approx(other.effect.mean + np.log(factor))
         assert one.effect.high - one.effect.low == pytest.approx(other.effect.high - other.effect.low)
-        assert np.exp(one.means[0] - other.means[0]) == pytest.approx(1 / rates[one.backend, "relu"])
+        assert np.exp(one.means[0] - other.means[0]) == pytest.approx(seconds[one.backend, "relu"])
         assert not one.comparison.decides
     assert judge.decide([*passes, *timed]) == judge.decide(passes)
-    table.write_text(table.read_text().replace("600", "fast"))
+    table.write_text(table.read_text().replace("30,", "slow,"))
     with refused(clock.TABLE, "--clock"):
         Clock.read(tmp_path)
 
@@ -378,12 +379,37 @@ def test_the_smallest_gap_that_would_be_seen_shrinks_with_seeds(monkeypatch: pyt
     assert 0 < specialise.smallest_seen(runs) < specialise.smallest_seen(runs[:3]) < 1
 
 
+def test_a_study_is_told_beside_the_plan_and_decides_nothing(tmp_path: Path) -> None:
+    def planned(arm: Arm, seeds: Callable[[Arm, Backend], range], worse: float, sources: str) -> list[Packed]:
+        return [
+            run_of(backend.name, arm.name, seed, 0.2 + worse + 0.003 * (seed % 3), sources=sources)
+            for backend in BACKENDS.values()
+            for seed in seeds(arm, backend)
+        ]
+
+    def row() -> dict[str, Any]:
+        shown = judge.show_ended(Evidence(pack.read(tmp_path)), tmp_path)
+        return next(row for row in judge.verdict_rows(shown) if row["claim"] == "overlap")
+
+    runs = [*planned(ARM["baseline"], seeds_of, 0, "a"), *planned(ARM["no-overlap"], seeds_of, 0.02, "a")]
+    pack.write(tmp_path, "01", [(run, {}) for run in runs])
+    alone = row()
+    one, other = STUDIES[STUDY_147]
+    beside = [*planned(one, study_seeds, 0, "b"), *planned(other, study_seeds, -0.05, "b")]
+    pack.write(tmp_path, STUDY_147, [(run, {}) for run in beside])
+    told = row()
+    effects = ", ".join(f"{backend} -5 (-5 to -5) points" for backend in BACKENDS)
+    words = f"; beside it, baseline-147 < no-overlap-147 in test_error: {effects}"
+    assert words in told["reason"]
+    assert told | {"reason": told["reason"].replace(words, "")} == alone
+
+
 def test_every_arm_and_comparison_can_be_run() -> None:
     assert len(ARM) == len(ARMS)
     assert {one.claim for one in COMPARISONS} | {"specialise"} >= set(PRIMARY)
     claims = load_claims()
-    for one in COMPARISONS:
-        assert {one.left, one.right or one.left} <= set(ARM)
+    for one in (*COMPARISONS, *BESIDE):
+        assert {one.left, one.right or one.left} <= set(EVERY if one in BESIDE else ARM)
         assert one.quantity in QUANTITIES
         assert "T" in claims[one.claim].tests
         assert isinstance(measure(run_of("gluon", one.left, 0), one.quantity), float)

@@ -144,6 +144,27 @@ def test_224_rounds_down_to_54_rows_and_up_to_55(monkeypatch: pytest.MonkeyPatch
     assert rows(two_column("chm-145"), "conv1") == [55]
 
 
+@pytest.mark.parametrize(
+    ("preset", "size", "expected"),
+    [
+        # layers-147.cfg, whose partialSum divides 26 x 26 in conv2 and 11 x 11 in conv5.
+        ("chm-145", "full", [55, 28, 26, 13, 13, 13, 11, 6]),
+        ("paper", "small", [31, 16, 14, 7, 7, 7, 5, 3]),
+    ],
+)
+def test_the_run_without_overlap_had_other_paddings_and_came_down_to_the_same_maps(
+    preset: str, size: str, expected: list[int]
+) -> None:
+    table = two_column(preset, size=size, classes=20, pool_window=2, as_147=True)
+    assert rows(table, *MAP_LAYERS) == expected
+    assert [layer.pad for layer in table if isinstance(layer, Conv)][1:] == [1, 1, 1, 0]
+    overlapping = two_column(preset, size=size, classes=20)
+    assert rows(table, "pool5") == rows(overlapping, "pool5")
+    # Here windows of 2 leave all maps as large as windows of 3 do.
+    alone = two_column(preset, size=size, classes=20, pool_window=2)
+    assert rows(alone, *MAP_LAYERS) == rows(overlapping, *MAP_LAYERS)
+
+
 def test_ceil_geometry_pads_conv1_by_three_at_the_end_and_nothing_else() -> None:
     pads = {layer.name: layer.pad_end for layer in two_column("chm-145") if isinstance(layer, Conv)}
     assert pads == {"conv1": 3, "conv2": 0, "conv3": 0, "conv4": 0, "conv5": 0}

@@ -21,7 +21,7 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 VARIANTS = ("merged", "half", "no_crossing", "cross_everywhere", "cross_at=conv2,conv4,fc7", "cross_at=", "owt")
 Pair = tuple[np.ndarray | float, np.ndarray | float]
 CIFAR = ("cifar", "cifar-no-norm", "cifar-tanh")
-ABLATIONS = ("tanh", "no-norm", "no-overlap", "no-dropout")
+ABLATIONS = ("tanh", "no-norm", "no-overlap", "no-overlap-147", "no-dropout")
 
 
 @dataclass(frozen=True)

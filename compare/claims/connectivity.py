@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """The rows of ``connectivity.csv``: each arm's mean test error with its 95 % interval, and what crosses."""
+    """The rows of ``connectivity.csv``: of each arm that has ended, the mean test error, its interval, and what crosses."""
     arms = {arm.name: arm for arm in ARMS}
     found = []
     for name in CONNECTIVITY:
@@ -36,7 +36,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
         sent = 2 * FLOAT_BYTES * sum(crossing.values())
         for backend in BACKENDS:
             runs, _ = evidence.arm(backend, name)
-            if len(runs) < LEAST_SEEDS:
+            if len(runs) < LEAST_SEEDS or not evidence.is_whole(backend, name):
                 continue
             errors = effect_of(measure(run, "test_error") for run in runs.values())
             found.append(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare.claims import clock, controls, judge, pack, plan, specialise
+from compare.claims import clock, connectivity, controls, judge, pack, plan, specialise
 from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, STUDY_147, Arm, seeds_of, study_seeds
 from compare.claims.clock import Clock
 from compare.claims.comparisons import BESIDE, COMPARISONS, PRIMARY, QUANTITIES, log_ratio, measure, passes_to_mark
@@ -545,6 +545,8 @@ def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
     assert {row["claim"] for row in judge.write(Evidence(begun), tmp_path, tmp_path / "early")} == {
         row["claim"] for row in found
     } - {"lrn"}
+    few = [run for run in runs if run.key != "gluon/merged/3"]
+    assert len(connectivity.rows(Evidence(runs))) == 1 + len(connectivity.rows(Evidence(few)))
     names = "effects claims specialise specialise_seeds connectivity".split()
     assert all((tmp_path / "out" / f"{name}.csv").stat().st_size > 100 for name in names)
     for name in ("forest", "specialise", "connectivity", "growth"):

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """The rows of ``connectivity.csv``: of each arm that has ended, the mean test error, its interval, and what crosses."""
+    """The rows of ``connectivity.csv``: of each arm that has ended, mean test error, interval, and what crosses."""
     arms = {arm.name: arm for arm in ARMS}
     found = []
     for name in CONNECTIVITY:

@@ -19,6 +19,7 @@ from compare.statistics import LEAST_SEEDS, effect_of
 from protocol.backends import BACKENDS
 
 ENOUGH = 6  # pairs: of fewer, more than one deal in 20 leaves all signs as they are
+DEALT, SPLIT, PERMUTED = "arms dealt out", "A/A", "names permuted"
 DEALS, SPLITS, PERMUTATIONS = 1000, 20, 20
 NAMED = ("lrn", "pca", "two-gpu-acc")  # claims whose arms are permuted
 COLUMNS = ("control", "backend", "compared", "tried", "rejected")
@@ -49,7 +50,7 @@ def _dealt(evidence: Evidence) -> list[dict[str, Any]]:
             if comparison.right and len(pairs := _pairs(evidence, comparison, backend)) >= ENOUGH:
                 signs = np.random.default_rng(0).choice((-1, 1), (DEALS, len(pairs)))
                 rejected = [effect_of(pairs * own).direction != 0 for own in signs]
-                found.append(_row("arms dealt out", backend, f"{comparison.claim}: {comparison.name}", rejected))
+                found.append(_row(DEALT, backend, f"{comparison.claim}: {comparison.name}", rejected))
     return found
 
 
@@ -64,7 +65,7 @@ def _splits(evidence: Evidence) -> list[dict[str, Any]]:
         for _ in range(SPLITS):
             order = generator.permutation(len(errors))
             rejected.append(effect_of(errors[order[:half]] - errors[order[half : 2 * half]]).direction != 0)
-        found.append(_row("A/A", backend, f"{BASELINE.name}, test_error", rejected))
+        found.append(_row(SPLIT, backend, f"{BASELINE.name}, test_error", rejected))
     return found
 
 
@@ -89,4 +90,4 @@ def _permuted(evidence: Evidence) -> list[dict[str, Any]]:
         verdicts = decide(show_all(Evidence.of(dealt)))
         for claim in NAMED:
             decided[claim].append(verdicts.get(claim, INCONCLUSIVE) != INCONCLUSIVE)
-    return [_row("names permuted", "both", claim, rejected) for claim, rejected in decided.items()]
+    return [_row(PERMUTED, "both", claim, rejected) for claim, rejected in decided.items()]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from compare.claims import pack
+from compare.claims import clock, controls, pack
+from compare.claims.arms import BASELINE
 from compare.claims.plan import PLAN
 from compare.load import read_csv
+from compare.statistics import LEVEL
 from protocol.backends import BACKENDS
 
 PICTURES = {
@@ -47,10 +49,46 @@ def section(reference: Path) -> list[str]:
     if (folder / "claims.csv").is_file() and not (table := read_csv(folder / "claims.csv")).empty:
         lines = [HEADS, ["---"] * len(HEADS), *(_cells(row) for row in table.to_dict("records"))]
         found.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if (folder / "controls.csv").is_file() and not (table := read_csv(folder / "controls.csv")).empty:
+        found.append(_controls(table))
+    if (folder / clock.TABLE).is_file():
+        found.append(_clock(read_csv(folder / clock.TABLE)))
     for name, caption in PICTURES.items():
         if (folder / f"{name}.png").is_file():
             found.append(f"{caption}:\n\n![{caption}]({folder.as_posix()}/{name}.png)")
     return found
+
+
+def _controls(table: pd.DataFrame) -> str:
+    """How often something is found in the same runs with nothing left to find."""
+    kinds = {str(kind): own for kind, own in table.groupby("control")}
+    said = []
+    if (own := kinds.get(controls.DEALT)) is not None:
+        found, tried = own["rejected"].sum(), own["tried"].sum()
+        said.append(
+            "with the two arms of a comparison dealt out at random within seeds, a backend finds an effect in "
+            f"{found / tried:.1%} of {tried:,} deals, and in {(own['rejected'] / own['tried']).max():.1%} where it finds "
+            f"most, at a level of {LEVEL:.0%}"
+        )
+    if (own := kinds.get(controls.SPLIT)) is not None:
+        told = " and ".join(f"{row['rejected']} differ in {row['backend']}" for row in own.to_dict("records"))
+        said.append(f"of {controls.SPLITS} random splits of the baseline's seeds, {told}")
+    if (own := kinds.get(controls.PERMUTED)) is not None:
+        found, tried = own["rejected"].sum(), own["tried"].sum()
+        said.append(
+            f"with the names of the arms of {', '.join(own['compared'])} dealt out, {found} of {tried} verdicts stand"
+        )
+    return f"Can the analysis be fooled? With nothing left to find in the same runs: {'; '.join(said)}."
+
+
+def _clock(table: pd.DataFrame) -> str:
+    """How fast the baseline trains."""
+    own = table[table["arm"] == BASELINE.name].groupby("backend", sort=False)[["images_per_second", "of_peak"]].median()
+    told = " and ".join(
+        f"{row['images_per_second']:.0f} images/s in {backend} ({row['of_peak']:.0%})"
+        for backend, row in own.iterrows()
+    )
+    return f"On one core the baseline trains at {told}; in brackets, of what that core does in large matrix products."
 
 
 def _cells(row: dict[str, object]) -> list[str]:

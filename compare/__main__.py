@@ -22,7 +22,7 @@ from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import clock, controls, judge, pack, plan, reading, seen, shards
 from compare.claims.again import differing
-from compare.claims.arms import STUDIES
+from compare.claims.arms import STUDIES, STUDY_147
 from compare.claims.evidence import Evidence
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
@@ -144,10 +144,10 @@ def bench(
 @app.command()
 def claims(
     interpreter: Interpreters = None,
-    study: Annotated[
-        bool, typer.Option("--study", help="The runs by which recipe and rates were chosen; run 147 as it was.")
-    ] = False,
-    shard: Annotated[str | None, typer.Option(help="This shard alone, of results/reference/claims/plan.csv.")] = None,
+    study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="This one alone of results/reference/claims/plan.csv, or study-147.")
+    ] = None,
     store: OnStore = None,
     again: Annotated[
         str | None, typer.Option(metavar="BACKEND/ARM/SEED", help="Train a run of the reference anew, and compare.")
@@ -161,9 +161,10 @@ def claims(
         raise Misuse("--study, --again, --clock, and --shard or --store exclude each other")
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
+    studies = {name: shards.study(name, interpreters) for name in STUDIES}
     if study:
-        for name in STUDIES:
-            shards.carry_out(name, shards.study(name, interpreters), interpreters, STORES)
+        for name in studies.keys() - {STUDY_147}:
+            shards.carry_out(name, studies[name], interpreters, STORES)
         return
     if timed:
         for sentence in clock.measure(interpreters, STORES, shards.OWN.kept):
@@ -177,10 +178,11 @@ def claims(
     place = shards.Place(store)
     if store:
         read_manifest(STORES / store)
-    tasks = plan.read(place=place)
+    planned = plan.read(place=place)
+    tasks = planned if store else planned | studies
     if shard and shard not in tasks:
         raise Misuse(unknown("shard", shard, tasks))
-    for name in [shard] if shard else tasks:
+    for name in [shard] if shard else planned:
         shards.carry_out(name, tasks[name], interpreters, STORES, place)
     judge_claims(store)
 
@@ -200,8 +202,8 @@ def judge_claims(store: OnStore = None) -> None:
 
 
 @app.command()
-def see(out: Annotated[Path, typer.Option(help="Where the pictures go.")] = CLAIMS) -> None:
-    """Draw what layers see, images' neighbours and guesses, of a network that nox -s claims trained in each backend."""
+def see(out: Annotated[Path, typer.Option(help="Where the pictures, and reading.csv, go.")] = CLAIMS) -> None:
+    """Draw what layers see, what is read off them, images' neighbours and guesses, of one trained network a backend."""
     for name in (*seen.draw(out, STORES), *reading.write(out, STORES)):
         log(str(out / name))
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from compare.claims.arms import ARMS
+from compare.claims.arms import ARMS, STUDIES
 from compare.claims.pack import Packed
 from compare.claims.shards import ROOT, Place, Task, train
 from paper.names import unknown
@@ -19,10 +19,10 @@ def differing(key: str, kept: list[Packed], interpreters: dict[str, str], data: 
     """Train the run ``backend/arm/seed`` once more; returns the files of its folder that are not as they were.
 
     Raises:
-        Misuse: no such run is kept, no interpreter is named for its backend, or its sources have changed.
+        Misuse: no such run of the plan is kept, no interpreter is named for its backend, or its sources have changed.
         Failed: the run ended early.
     """
-    runs = {run.key: run for run in kept}
+    runs = {run.key: run for run in kept if run.shard not in STUDIES}
     if key not in runs:
         raise Misuse(unknown("kept run", key, list(runs)[:8]))
     known = runs[key].record

@@ -1,4 +1,6 @@
-"""What each claim compares, decided before the first run: two arms, a quantity, and what counts as an answer.
+"""What each claim compares: two arms, a quantity, and what counts as an answer; decided before the first run.
+
+What was added since, times in seconds and the study of run 147, decides nothing and is told beside.
 
 The unit is the seed. An effect is the mean over seeds of the changed arm less the baseline, both of one seed; it is
 positive where the claim is right. Each backend answers for itself, on seeds of its own, at the 5 % level, two-sided.

@@ -38,7 +38,8 @@ def rows(networks: dict[str, Trained]) -> list[dict[str, Any]]:
                 experiment.clean_views(np.arange(min(LOOKED_THROUGH, len(experiment.training)))),
                 experiment.test_views(np.arange(min(LOOKED_THROUGH, len(experiment.testing))), ten=False)[0],
             ]
-            own, others = (made_of(images, experiment.network, weights) for images in views)
+            single = {name: value.astype(np.float32) for name, value in weights.items()}
+            own, others = (made_of(images, experiment.network, single) for images in views)
             labels, right = experiment.training.labels[: len(views[0])], experiment.testing.labels[: len(views[1])]
             for layer, features in own.items():
                 wrong = error(features, labels, others[layer], right)
@@ -51,7 +52,7 @@ def made_of(images: np.ndarray, network: Network, weights: Arrays) -> dict[str, 
     """By layer, what the next one with weights reads (images, numbers): after its nonlinearity, norm and pooling."""
     parts: dict[str, list[np.ndarray]] = {}
     for at in range(0, len(images), AT_ONCE):
-        run = ForwardPass({name: value.astype(np.float32) for name, value in weights.items()})
+        run = ForwardPass(weights)
         forward(network, images[at : at + AT_ONCE], run)
         made = {PIXELS: images[at : at + AT_ONCE], **{name: run.activations[last] for name, last in _ends(network)}}
         for name, values in made.items():

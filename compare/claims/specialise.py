@@ -187,9 +187,12 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
         for row in sides
     )
     said = [f"gap in chroma between the columns' kernels: {told}"]
-    values = {arm: [f"{row['p_fisher']:.2g}" for (own, _), row in chroma.items() if own == arm] for arm in CONTROLS}
+    values = {
+        arm: [f"{row['p_fisher']:.2g} in {backend}" for (own, backend), row in chroma.items() if own == arm]
+        for arm in CONTROLS
+    }
     if told := ", ".join(f"{arm} {' and '.join(own)}" for arm, own in values.items() if own):
-        said.append(f"p of the same test of the controls, in {' and '.join(BACKENDS)}: {told}")
+        said.append(f"p of the same test of the controls: {told}")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)
     said.append(f"the first column has more colour in {told}")
     if p_holm > LEVEL:

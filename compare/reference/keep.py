@@ -21,7 +21,9 @@ KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", 
 
 
 def keep_claims(kept: Path, target: Path) -> None:
-    """Copy the shards in ``kept`` to the folder ``target``, and write what they show there, with those that it has."""
+    """Copy the shards in ``kept``, the clock and what was seen beside them to the folder ``target``, and write there
+    what they show, with those that it has.
+    """
     target.mkdir(parents=True, exist_ok=True)
     looked = ("layers-*.png", "neighbours-*.png", "guesses-*.png", "reading.*")
     seen = [path for pattern in looked for path in kept.parent.glob(pattern)]

@@ -51,8 +51,8 @@ def section(reference: Path) -> list[str]:
         found.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     if (folder / "controls.csv").is_file() and not (table := read_csv(folder / "controls.csv")).empty:
         found.append(_controls(table))
-    if (folder / clock.TABLE).is_file():
-        found.append(_clock(read_csv(folder / clock.TABLE)))
+    if not (table := clock.read(folder)).empty:
+        found.append(_clock(table))
     for name, caption in PICTURES.items():
         if (folder / f"{name}.png").is_file():
             found.append(f"{caption}:\n\n![{caption}]({folder.as_posix()}/{name}.png)")

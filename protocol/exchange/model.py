@@ -38,6 +38,7 @@ class Spec:
     activation: str = "relu"
     norm: bool = True
     pool_window: int = 3
+    as_147: bool = False
     dropout: bool = True
 
     def network(self) -> Network:
@@ -54,6 +55,7 @@ class Spec:
             activation=self.activation,
             norm=self.norm,
             pool_window=self.pool_window,
+            as_147=self.as_147,
             dropout=self.dropout,
         )
 

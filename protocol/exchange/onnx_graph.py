@@ -116,7 +116,14 @@ def _(layer: SpatialNorm, graph: Graph, value: str, model: Model) -> str:
 
 @append.register
 def _(layer: Pool, graph: Graph, value: str, model: Model) -> str:
-    return graph.node("MaxPool", [value], layer.name, kernel_shape=[layer.window] * 2, strides=[layer.stride] * 2)
+    return graph.node(
+        "MaxPool",
+        [value],
+        layer.name,
+        kernel_shape=[layer.window] * 2,
+        strides=[layer.stride] * 2,
+        ceil_mode=int(layer.pad_end > 0),
+    )
 
 
 @append.register

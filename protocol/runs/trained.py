@@ -26,7 +26,7 @@ def trained(folder: Path, data: Path, start: Path | None = None) -> tuple[Model,
         raise Misuse(f"{folder} is a run of {record.kind} that is {record.status}: a finished training run is needed")
     if record.case["variant"] == cifar.VARIANT:
         raise Misuse(f"{folder} holds {record.case['name']}'s network: only AlexNets are made models of")
-    spec = Spec(**{own.name: record.case[own.name] for own in fields(Spec)})
+    spec = Spec(**{own.name: record.case[own.name] for own in fields(Spec) if own.name in record.case})
     tensors = read_tensors(check_file(folder, record, "weights.safetensors"))
     store = open_store(data / record.case["store"])
     crop = spec.network().input_shape[1]

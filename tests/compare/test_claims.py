@@ -1,6 +1,7 @@
 """The claims that train, judged from planted runs: what is there is found, what is not is not, and all runs count."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from compare.claims.pack import Packed
 from compare.claims.shards import Place, Task
 from compare.statistics import detectable, effect_of, holm
 from paper.claims import load_claims
-from paper.cost import forward_macs, parameters
+from paper.cost import forward_macs, parameters, train_flops
 from protocol.backends import BACKENDS, Backend
 from protocol.experiment.cases import CASES, find_case, what
 from protocol.runs.record import Kept, Record
@@ -189,7 +190,7 @@ def test_a_time_in_seconds_is_that_in_passes_by_the_clock(tmp_path: Path) -> Non
     lines = [
         f"{backend},{arm},{repeat},500,{own * factor},0.5,a processor,a commit"
         for (backend, arm), own in seconds.items()
-        for repeat, factor in enumerate((1, 0.9, 7))
+        for repeat, factor in enumerate((7, 1, 1.1))
     ]
     table = tmp_path / clock.TABLE
     table.write_text("\n".join([",".join(clock.COLUMNS), *lines]) + "\n")
@@ -202,9 +203,63 @@ def test_a_time_in_seconds_is_that_in_passes_by_the_clock(tmp_path: Path) -> Non
         assert np.exp(one.means[0] - other.means[0]) == pytest.approx(seconds[one.backend, "relu"])
         assert not one.comparison.decides
     assert judge.decide([*passes, *timed]) == judge.decide(passes)
-    table.write_text(table.read_text().replace("30,", "slow,"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("20,0.5", "slow,0.5"),
+        ("20,0.5", "inf,0.5"),
+        ("20,0.5", "-20,0.5"),
+        ("20,0.5", ",0.5"),
+        ("gluon", "glue"),
+        ("gluon", ""),
+        ("relu", "rely"),
+        (",a processor,a commit", ""),
+        ("a commit", "a commit,more"),
+        ("pass_seconds", "seconds"),
+        ("gluon,relu,0,500,20,0.5,a processor,a commit", ""),
+    ],
+)
+def test_a_damaged_clock_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    text = f"{','.join(clock.COLUMNS)}\ngluon,relu,0,500,20,0.5,a processor,a commit\n"
+    (tmp_path / clock.TABLE).write_text(text)
+    assert Clock.read(tmp_path).pass_seconds == {("gluon", "relu"): 20}
+    (tmp_path / clock.TABLE).write_text(text.replace(old, new))
     with refused(clock.TABLE, "--clock"):
         Clock.read(tmp_path)
+
+
+def test_a_clock_is_measured_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long for tanh; the tenth step is a slow one."""
+    started = []
+
+    def printed(command: list[str], environment: dict[str, str]) -> str:
+        told = dict(zip(command[4::2], command[5::2], strict=True))
+        started.append((command[2], told["--case"], len(os.sched_getaffinity(0)), environment["OMP_NUM_THREADS"]))
+        out = Path(told["--out"])
+        out.mkdir()
+        seconds = [0.064 if told["--case"] == "tanh" else 0.032] * 9 + [5.0]
+        rows = "".join(f"{step},all,{phase},{own}\n" for step, own in enumerate(seconds) for phase in ("step", "data"))
+        (out / "timings.csv").write_text(f"step,device,phase,seconds\n{rows}")
+        return ""
+
+    monkeypatch.setattr(clock, "printed", printed)
+    monkeypatch.setattr(clock, "limit", lambda interpreters, threads: {"fp32": 1e12})
+    before = os.sched_getaffinity(0)
+    with refused("no interpreter", "deepspeed"):
+        clock.measure({"gluon": "python"}, tmp_path, tmp_path)
+    said = clock.measure(dict.fromkeys(BACKENDS, "python"), tmp_path, tmp_path)
+    assert os.sched_getaffinity(0) == before
+    arms = [arm.case for arm in clock.timed()]
+    each = [(BACKENDS[name].module, case, 1, "1") for case in arms for name in BACKENDS]
+    assert started == each * clock.REPEATS
+    assert "tanh in gluon: 500 images/s on one core" in " ".join(said)
+    seconds = Clock.read(tmp_path).pass_seconds
+    assert seconds == pytest.approx({(name, arm): 10 + 10 * (arm == "tanh") for name, arm in seconds})
+    table = clock.read(tmp_path)
+    flops = train_flops(find_case("claims").network())
+    assert table["of_peak"].max() == pytest.approx(1000 * flops / 1e12)
 
 
 def test_runs_that_diverged_are_told_and_not_dropped_in_silence() -> None:

@@ -1,13 +1,17 @@
 """Classes are read off the right numbers, by a classifier that finds what is linear and nothing else."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from compare.claims import reading
-from compare.claims.seen import AT_ONCE
+from compare.claims.seen import AT_ONCE, Trained
+from protocol.backends import BACKENDS
 from protocol.experiment.cases import find_case
+from protocol.experiment.experiment import open_experiment
 from protocol.experiment.weights import initial_weights
 from protocol.oracle.network import ForwardPass, forward
 
@@ -39,3 +43,24 @@ def test_a_linear_classifier_reads_what_is_linear() -> None:
     signs = generator.choice((-1.0, 1.0), (600, 2))
     agree = (signs.prod(axis=1) > 0).astype(int)
     assert 0.3 < reading.error(signs[known], agree[known], signs[asked], agree[asked]) < 0.7
+
+
+def test_a_network_is_read_before_and_after_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network that answers nothing any more, no class can be read; of its pixels as before."""
+    monkeypatch.setattr(reading, "LOOKED_THROUGH", 100)
+    experiment = open_experiment(replace(find_case("claims"), size="tiny"), data, 0)
+    silent = {name: np.zeros_like(value) for name, value in experiment.weights().items()}
+    monkeypatch.setattr(Trained, "of", lambda backend, folder: Trained(experiment, silent))
+    assert reading.write(tmp_path, data) == ["reading.csv", "reading.png"]
+    table = pd.read_csv(tmp_path / "reading.csv")
+    for backend in BACKENDS:
+        own = table[table["backend"] == backend]
+        drawn, trained = (
+            own[own["weights"] == state].set_index("layer")["error"].to_dict() for state in ("drawn", "trained")
+        )
+        assert drawn["pixels"] == trained["pixels"] < 0.9
+        assert drawn["conv1"] < 0.7
+        assert trained["conv1"] > 0.85
+    assert (tmp_path / "reading.png").stat().st_size > 10_000

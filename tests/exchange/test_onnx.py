@@ -22,6 +22,7 @@ SPECS = [
     ),
     Spec("without_conv1", "paper", "small", 20),
     Spec("two_column", "paper", "small", 20, activation="tanh"),
+    Spec("two_column", "paper", "small", 20, pool_window=2, as_147=True),
     Spec("two_column", "paper", "small", 20, activation="sigmoid", norm=False, pool_window=2, dropout=False),
 ]
 

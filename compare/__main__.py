@@ -22,7 +22,7 @@ from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import clock, controls, judge, pack, plan, reading, seen, shards
 from compare.claims.again import differing
-from compare.claims.arms import STUDIES, STUDY_147
+from compare.claims.arms import LATER, STUDIES
 from compare.claims.evidence import Evidence
 from compare.ladder import RUNGS
 from compare.lint import judge as linting
@@ -146,7 +146,8 @@ def claims(
     interpreter: Interpreters = None,
     study: Annotated[bool, typer.Option("--study", help="The runs by which recipe and rates were chosen.")] = False,
     shard: Annotated[
-        str | None, typer.Option(help="This one alone of results/reference/claims/plan.csv, or study-147.")
+        str | None,
+        typer.Option(help=f"This one alone of the plan, or a study: {', '.join(sorted(LATER))}."),
     ] = None,
     store: OnStore = None,
     again: Annotated[
@@ -163,7 +164,7 @@ def claims(
     photos(STORES)
     studies = {name: shards.study(name, interpreters) for name in STUDIES}
     if study:
-        for name in studies.keys() - {STUDY_147}:
+        for name in (name for name in studies if name not in LATER):
             shards.carry_out(name, studies[name], interpreters, STORES)
         return
     if timed:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protocol.backends import Backend
+from protocol.backends import BACKENDS, Backend
 from protocol.experiment.cases import Case, find_case
 from protocol.runs.entries import Entry
 
@@ -13,7 +13,10 @@ MANY, SOME = 12, 6  # seeds of an arm that a primary claim compares, and of the 
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison. ``rate``: where it is not the case's own."""
+    """One side of a comparison.
+
+    ``rate`` and ``batch``: where they are not the case's own; ``swapped``: on the other backend's seeds.
+    """
 
     name: str
     case: str = "claims"
@@ -22,6 +25,7 @@ class Arm:
     seeds: int = SOME
     rate: float | None = None
     batch: int | None = None
+    swapped: bool = False
 
     def content(self) -> Case:
         own = find_case(self.case, variant=self.variant, preset_name=self.preset)
@@ -76,7 +80,8 @@ def _rates(*rates: float) -> tuple[Arm, ...]:
     return tuple(Arm(f"{name}-{rate:g}", case=name, rate=rate, seeds=1) for name in ("relu", "tanh") for rate in rates)
 
 
-STUDY_147 = "study-147"
+STUDY_147, STUDY_SIDES = "study-147", "study-sides"
+LATER = frozenset({STUDY_147, STUDY_SIDES})  # made after the plan, told beside it; they decide nothing
 # On seeds of their own. Before the plan was made: which recipe is calm, and which rate suits each nonlinearity.
 STUDIES: dict[str, tuple[Arm, ...]] = {
     "study": (
@@ -87,19 +92,24 @@ STUDIES: dict[str, tuple[Arm, ...]] = {
     ),
     # Tanh was the faster the higher its rate.
     "study-rates": _rates(0.008, 0.016, 0.032),
-    # Beside the plan, and after it: run 147 as it was in 2012, with its paddings.
+    # Run 147 as it was in 2012, with its paddings.
     STUDY_147: (Arm("baseline-147"), Arm("no-overlap-147", case="no-overlap-147")),
+    # Which column has more colour: does the draw decide it, or the backend?
+    STUDY_SIDES: (Arm("swapped", seeds=MANY, swapped=True),),
 }
 STUDY_SEEDS = 500  # added to a backend's own
 
 
 def study_seeds(arm: Arm, backend: Backend) -> range:
+    if arm.swapped:
+        (other,) = (other for other in BACKENDS.values() if other is not backend)
+        return other.accuracy_seeds[: arm.seeds]
     first = backend.accuracy_seeds.start + STUDY_SEEDS
     return range(first, first + arm.seeds)
 
 
 # Whose first kernels are kept: they are asked whether columns specialise.
-KERNELS_OF = frozenset({"baseline", "merged", "cross_everywhere", "no_crossing", "four_column", "colour"})
+KERNELS_OF = frozenset({"baseline", "merged", "cross_everywhere", "no_crossing", "four_column", "colour", "swapped"})
 
 
 def queue_of(arms: Iterable[Arm]) -> list[tuple[Arm, int]]:

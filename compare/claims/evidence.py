@@ -1,8 +1,10 @@
 """The runs that claims are judged by."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from compare.claims.arms import ARMS, Arm
+from compare.claims import pack
+from compare.claims.arms import ARMS, STUDIES, Arm
 from compare.claims.pack import Packed
 from compare.claims.plan import is_of_plan
 from protocol.base.errors import Misuse
@@ -32,6 +34,11 @@ class Evidence:
                     "are no replications of each other; run one of them anew"
                 )
             self.runs.setdefault((backend, run.arm), {})[run.record.seed] = run
+
+    @classmethod
+    def of_study(cls, name: str, kept: Path) -> "Evidence":
+        """The runs of a study that ``kept`` has."""
+        return cls(pack.read(kept, name), arms=STUDIES[name])
 
     @classmethod
     def of(cls, runs: dict[tuple[str, str], dict[int, Packed]]) -> "Evidence":

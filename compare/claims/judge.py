@@ -6,8 +6,8 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from compare.claims import connectivity, pack, plots, specialise
-from compare.claims.arms import STUDIES, STUDY_147
+from compare.claims import connectivity, plots, specialise
+from compare.claims.arms import STUDY_147, STUDY_SIDES
 from compare.claims.clock import Clock
 from compare.claims.comparisons import (
     BESIDE,
@@ -108,7 +108,7 @@ def show_seconds(evidence: Evidence, clock: Clock) -> list[Shown]:
 
 def show_ended(evidence: Evidence, kept: Path) -> list[Shown]:
     """What is shown by arms whose runs have all ended; beside the plan's, in seconds, and of the study in ``kept``."""
-    study = Evidence(pack.read(kept, STUDY_147), arms=STUDIES[STUDY_147])
+    study = Evidence.of_study(STUDY_147, kept)
     found = [(evidence, one) for one in (*show_all(evidence), *show_seconds(evidence, Clock.read(kept)))]
     found += [(study, one) for one in show_all(study, comparisons=BESIDE)]
     return [
@@ -287,7 +287,7 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
         Damaged: a shard's tensors, or the clock's table, are not as they were written.
     """
     shown = show_ended(evidence, kept)
-    by_seed = specialise.seed_rows(evidence, kept)
+    by_seed = specialise.seed_rows(evidence, kept) + specialise.seed_rows(Evidence.of_study(STUDY_SIDES, kept), kept)
     parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kept)
     for row in parted:
         if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma"):

@@ -14,9 +14,7 @@ import numpy as np
 from scipy import stats
 
 from compare.claims import pack
-from compare.claims.arms import ARMS
 from compare.claims.evidence import Evidence
-from compare.claims.pack import Packed
 from compare.statistics import LEAST_SEEDS, LEVEL, POWER
 from protocol.backends import BACKENDS
 from protocol.base.sealed import Damaged
@@ -25,11 +23,12 @@ DEALS = 10_000
 SIMULATED, SHIFT = 100, 0.02  # trials of each size of effect, to see what would have been found, and the sizes' step
 # The paper's columns and what they are held against. A net of one column is dealt into two as if it had them.
 SPLIT = "baseline"
+SWAPPED = "swapped"  # the same, each backend on the other's seeds
 CONTROLS = ("merged", "cross_everywhere", "no_crossing", "four_column", "colour")
 MEASURES = ("chroma", "orientation", "frequency")
 COLUMNS = (
     *("arm", "backend", "measure", "seeds", "columns", "gap", "gap_by_chance", "p_fisher", "p_over_seeds"),
-    *("seeds_below_5_percent", "first_column_ahead", "p_side", "could_show"),
+    *("seeds_below_5_percent", "first_column_ahead", "p_side", "same_side", "could_show"),
 )
 SEED_COLUMNS = ("arm", "backend", "seed", "measure", "columns", "means", "gap", "gap_by_chance", "p")
 
@@ -84,17 +83,13 @@ def parted(values: np.ndarray, columns: int, seed: int) -> Parted:
     return Parted(tuple(means.tolist()), gap, float(dealt.mean()), p)
 
 
-def columns_of(run: Packed) -> int:
-    """Its columns; two where it has one, as if it had been split."""
-    (arm,) = (arm for arm in ARMS if arm.name == run.arm)
-    return max(2, arm.content().network().columns)
-
-
 def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
     """By arm, backend, seed and measure; the kernels as the runs ended."""
     kept: dict[str, dict[str, np.ndarray]] = {}
     found = []
-    for arm in (SPLIT, *CONTROLS):
+    for arm in (name for name in (SPLIT, *CONTROLS, SWAPPED) if name in evidence.arms):
+        # Two where it has one, as if it had been split.
+        columns = max(2, evidence.arms[arm].content().network().columns)
         for backend in BACKENDS:
             runs, _ = evidence.arm(backend, arm)
             for seed, run in sorted(runs.items()) if evidence.is_whole(backend, arm) else ():
@@ -104,7 +99,7 @@ def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
                     raise Damaged(f"{folder / run.shard}.safetensors holds no kernels of the run {run.key}")
                 kernels = kept[run.shard][f"{run.key}/kernels"][-1]
                 for measure, values in measures(kernels).items():
-                    own = parted(values, columns_of(run), seed)
+                    own = parted(values, columns, seed)
                     found.append(
                         {
                             "arm": arm,
@@ -146,11 +141,15 @@ def could_show(evidence: Evidence, folder: Path) -> dict[str, float]:
 def rows(seeds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """By arm, backend and measure, over seeds."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    seeds = list(seeds)
+    sides = {(row["seed"], row["measure"]): _first_ahead(row) for row in seeds if row["arm"] == SPLIT}
     for row in seeds:
         groups.setdefault((row["arm"], row["backend"], row["measure"]), []).append(row)
     found = []
     for (arm, backend, measure), own in groups.items():
-        ahead = [means[0] > means[1] for means in (tuple(map(float, row["means"].split())) for row in own)]
+        ahead = [_first_ahead(row) for row in own]
+        # Of a backend's run and the other's with the same seed.
+        same = [sides.get((row["seed"], measure)) == first for row, first in zip(own, ahead, strict=True)]
         two = own[0]["columns"] == 2
         found.append(
             {
@@ -166,9 +165,15 @@ def rows(seeds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "seeds_below_5_percent": sum(row["p"] <= LEVEL for row in own),
                 "first_column_ahead": sum(ahead) if two else None,
                 "p_side": float(stats.binomtest(sum(ahead), len(ahead)).pvalue) if two else None,
+                "same_side": sum(same) if arm == SWAPPED else None,
             }
         )
     return found
+
+
+def _first_ahead(row: Mapping[str, Any]) -> bool:
+    first, second, *_ = map(float, row["means"].split())
+    return first > second
 
 
 def _over_seeds(excess: list[float]) -> float:
@@ -195,6 +200,9 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
         said.append(f"p of the same test of the controls: {told}")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)
     said.append(f"the first column has more colour in {told}")
+    swapped = [row for (arm, _), row in chroma.items() if arm == SWAPPED]
+    if told := ", ".join(f"{row['same_side']} of {row['seeds']} in {row['backend']}" for row in swapped):
+        said.append(f"trained on the other backend's seeds the same column as there has more in {told}")
     if p_holm > LEVEL:
         seen = ", ".join(f"{row['could_show']:.2f} in {row['backend']}" for row in sides if row.get("could_show"))
         said.append(f"with power .8 a gap in all runs of {seen} would have been seen")

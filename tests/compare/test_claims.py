@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from compare.claims import clock, connectivity, controls, judge, pack, plan, specialise
-from compare.claims.arms import ARMS, KERNELS_OF, STUDIES, STUDY_147, Arm, seeds_of, study_seeds
+from compare.claims.arms import ARMS, BASELINE, KERNELS_OF, STUDIES, STUDY_147, STUDY_SIDES, Arm, seeds_of, study_seeds
 from compare.claims.clock import Clock
 from compare.claims.comparisons import BESIDE, COMPARISONS, PRIMARY, QUANTITIES, log_ratio, measure, passes_to_mark
 from compare.claims.evidence import Evidence
@@ -412,6 +412,31 @@ def test_columns_that_part_by_colour_are_found_and_others_are_not() -> None:
 
     assert fisher(0.6) < 1e-4
     assert fisher(0.0) > 0.05
+
+
+def test_runs_on_the_other_backends_seeds_are_held_to_their_twins(tmp_path: Path) -> None:
+    """Which column has more colour goes by the seed in gluon, and in deepspeed it is always the first."""
+    generator = np.random.default_rng(3)
+    for shard, arm, seeds in (("01", BASELINE, seeds_of), (STUDY_SIDES, STUDIES[STUDY_SIDES][0], study_seeds)):
+        runs: list[Packed] = []
+        tensors: dict[str, np.ndarray] = {}
+        for backend in BACKENDS.values():
+            for seed in seeds(arm, backend):
+                runs.append(run_of(backend.name, arm.name, seed))
+                found = kernels(generator, 0.8)
+                first = backend.name == "deepspeed" or seed % 3 == 0
+                tensors[f"{runs[-1].key}/kernels"] = np.stack([found if first else found[::-1]]).astype(np.float16)
+        pack.write(tmp_path, shard, [(run, tensors if run is runs[0] else {}) for run in runs])
+    evidences = Evidence(pack.read(tmp_path)), Evidence.of_study(STUDY_SIDES, tmp_path)
+    rows = specialise.rows([row for one in evidences for row in specialise.seed_rows(one, tmp_path)])
+    chroma = {(row["arm"], row["backend"]): row for row in rows if row["measure"] == "chroma"}
+    threes = sum(seed % 3 == 0 for seed in seeds_of(BASELINE, BACKENDS["gluon"]))
+    assert chroma["baseline", "deepspeed"]["first_column_ahead"] == 12
+    assert chroma["baseline", "deepspeed"]["same_side"] is None
+    assert chroma["baseline", "gluon"]["first_column_ahead"] == threes
+    assert chroma["swapped", "deepspeed"]["same_side"] == threes
+    reason = specialise.reason(rows, 1.0)
+    assert f"the same column as there has more in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon" in reason
 
 
 def test_what_is_measured_of_kernels() -> None:

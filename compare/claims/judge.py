@@ -302,5 +302,6 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     }
     for name, (columns, rows) in tables.items():
         write_table(folder / f"{name}.csv", columns, rows)
-    plots.draw(folder, {name: rows for name, (_, rows) in tables.items()}, specialise.growing(evidence, kept))
+    grown, by_seeds = specialise.growing(evidence, kept), specialise.ended(evidence, kept)
+    plots.draw(folder, {name: rows for name, (_, rows) in tables.items()}, grown, by_seeds)
     return verdicts

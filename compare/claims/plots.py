@@ -133,18 +133,48 @@ def growth(kernels: dict[str, np.ndarray], columns: int) -> Figure:
     return figure
 
 
-def _tiles(weight: np.ndarray, column: int, columns: int) -> np.ndarray:
-    """One column's kernels (maps, 3, k, k) in two rows, each between its own darkest and brightest."""
-    share = len(weight) // columns
-    part = weight[column * share : (column + 1) * share].astype(np.float64).transpose(0, 2, 3, 1)
+def by_seed(kernels: dict[str, dict[int, np.ndarray]]) -> Figure:
+    """Every run's kernels in a row (columns, maps a column, 3, k, k), side by side those of its columns."""
+    columns = max(len(own) for seeds in kernels.values() for own in seeds.values())
+    rows = max(map(len, kernels.values()))
+    size = (5.5 * len(kernels), 0.27 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns * len(kernels), figsize=size, layout="constrained", squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for block, (backend, seeds) in enumerate(kernels.items()):
+        for row, (seed, own) in enumerate(seeds.items()):
+            for column, part in enumerate(own):
+                panel = axes[row, block * columns + column]
+                panel.imshow(np.concatenate(list(_own_range(part)), axis=1), interpolation="nearest")
+                if column == 0:
+                    panel.text(-0.02, 0.5, str(seed), ha="right", va="center", fontsize=8, transform=panel.transAxes)
+                if row == 0:
+                    panel.set_title(f"{backend}, column {column}", fontsize=10, loc="left")
+    return figure
+
+
+def _own_range(kernels: np.ndarray) -> np.ndarray:
+    """Kernels (maps, 3, k, k) as pictures (maps, k + 1, k + 1, 3), each between its own darkest and brightest."""
+    part = kernels.astype(np.float64).transpose(0, 2, 3, 1)
     low, high = (edge.reshape(-1, 1, 1, 1) for edge in (part.min((1, 2, 3)), part.max((1, 2, 3))))
-    tiles = np.pad((part - low) / (high - low), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1)
+    return np.pad((part - low) / (high - low), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1)
+
+
+def _tiles(weight: np.ndarray, column: int, columns: int) -> np.ndarray:
+    """One column's kernels (maps, 3, k, k) in two rows."""
+    share = len(weight) // columns
+    tiles = _own_range(weight[column * share : (column + 1) * share])
     half = len(tiles) // 2
     rows = [np.concatenate(list(tiles[place : place + half]), axis=1) for place in (0, half)]
     return np.asarray(np.pad(np.concatenate(rows), ((0, 2), (0, 0), (0, 0)), constant_values=1))
 
 
-def draw(folder: Path, tables: dict[str, list[dict[str, Any]]], kernels: dict[str, np.ndarray]) -> list[str]:
+def draw(
+    folder: Path,
+    tables: dict[str, list[dict[str, Any]]],
+    kernels: dict[str, np.ndarray],
+    by_seeds: dict[str, dict[int, np.ndarray]],
+) -> list[str]:
     """Write the figures that there is something for, and return their files' names."""
     made = {}
     if tables["effects"]:
@@ -155,6 +185,8 @@ def draw(folder: Path, tables: dict[str, list[dict[str, Any]]], kernels: dict[st
         made["connectivity"] = connectivity(pd.DataFrame(tables["connectivity"]))
     if kernels:
         made["growth"] = growth(kernels, 2)
+    if by_seeds:
+        made["kernels"] = by_seed(by_seeds)
     for name, figure in made.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
         plt.close(figure)

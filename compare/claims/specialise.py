@@ -116,6 +116,19 @@ def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def ended(evidence: Evidence, folder: Path) -> dict[str, dict[int, np.ndarray]]:
+    """By backend and seed, the baseline's kernels as it ended, (columns, maps a column, 3, k, k), grey ones first."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for backend in BACKENDS:
+        runs, _ = evidence.arm(backend, SPLIT)
+        for seed, run in sorted(runs.items()) if evidence.is_whole(backend, SPLIT) else ():
+            kernels = pack.tensors(folder, run.shard)[f"{run.key}/kernels"][-1]
+            columns = np.split(kernels, evidence.arms[SPLIT].content().network().columns)
+            ordered = [own[np.argsort(measures(own)["chroma"], kind="stable")] for own in columns]
+            found.setdefault(backend, {})[seed] = np.stack(ordered)
+    return found
+
+
 def growing(evidence: Evidence, folder: Path) -> dict[str, np.ndarray]:
     """By backend, the kernels of the run that is watched as it trains: (epochs + 1, maps, 3, rows, columns)."""
     found = {}

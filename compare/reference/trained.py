@@ -14,6 +14,7 @@ from protocol.backends import BACKENDS
 PICTURES = {
     "forest": "Every effect with its 95 % interval; right of the line the claim is right, and filled dots decide",
     "specialise": "How far the columns' first kernels are apart in colour, run by run, beside random deals of them",
+    "kernels": "The first kernels of every run of the baseline, each column's from grey to coloured, by seed",
     "growth": "The columns' first kernels as training goes on, of one run a backend",
     "connectivity": "Test error against the bytes that cross between the columns",
     "reading": "How well a linear classifier reads classes off each layer, before and after training",

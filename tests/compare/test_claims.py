@@ -629,7 +629,7 @@ def test_every_table_and_figure_is_written(tmp_path: Path) -> None:
     assert len(connectivity.rows(Evidence(runs))) == 1 + len(connectivity.rows(Evidence(few)))
     names = "effects claims specialise specialise_seeds connectivity".split()
     assert all((tmp_path / "out" / f"{name}.csv").stat().st_size > 100 for name in names)
-    for name in ("forest", "specialise", "connectivity", "growth"):
+    for name in ("forest", "specialise", "connectivity", "growth", "kernels"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
 
 

@@ -94,14 +94,15 @@ def connectivity(table: pd.DataFrame) -> Figure:
             capsize=2,
             label=backend,
         )
-    for arm, own in table.groupby("arm", sort=False):
-        at = own.iloc[0]
+    for place, (arm, own) in enumerate(table.sort_values("bytes_crossing").groupby("arm", sort=False)):
+        at, above = own.iloc[0], place % 2 == 1  # neighbours' words would lie on each other
         axes.annotate(
             f"{arm}\n{at['share_of_step_modelled']:.1%} of a step" if at["columns"] > 1 else f"{arm}\none column",
-            (at["bytes_crossing"] / 2**20, 100 * own["high"].max()),
+            (at["bytes_crossing"] / 2**20, 100 * (own["high"].max() if above else own["low"].min())),
             textcoords="offset points",
-            xytext=(0, 5),
+            xytext=(0, 5 if above else -5),
             ha="center",
+            va="bottom" if above else "top",
             fontsize=8,
         )
     axes.set(

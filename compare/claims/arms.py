@@ -15,7 +15,8 @@ MANY, SOME = 12, 6  # seeds of an arm that a primary claim compares, and of the 
 class Arm:
     """One side of a comparison.
 
-    ``rate`` and ``batch``: where they are not the case's own; ``swapped``: on the other backend's seeds.
+    ``rate`` and ``batch``: where they are not the case's own; ``swapped``: on the seeds of the backend before its own
+    in the list, which of two is the other.
     """
 
     name: str
@@ -102,8 +103,8 @@ STUDY_SEEDS = 500  # added to a backend's own
 
 def study_seeds(arm: Arm, backend: Backend) -> range:
     if arm.swapped:
-        (other,) = (other for other in BACKENDS.values() if other is not backend)
-        return other.accuracy_seeds[: arm.seeds]
+        every = list(BACKENDS.values())
+        return every[every.index(backend) - 1].accuracy_seeds[: arm.seeds]
     first = backend.accuracy_seeds.start + STUDY_SEEDS
     return range(first, first + arm.seeds)
 

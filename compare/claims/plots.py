@@ -14,11 +14,18 @@ from compare.claims.comparisons import QUANTITIES
 from compare.style import DPI, PALETTE, strip
 from protocol.backends import BACKENDS
 
+WIDE = ("faster-gpus",)  # a panel of its own: the effects of narrow nets are several times the others'
+
 
 def forest(effects: pd.DataFrame) -> Figure:
     """Every comparison's effect with its 95 % interval, both backends; right of 0 the claim is right."""
-    there = [name for name in QUANTITIES if (effects["quantity"] == name).any()]
-    groups = [(name, effects[effects["quantity"] == name]) for name in there]
+    wide = effects["claim"].isin(WIDE)
+    groups = [
+        (name, own)
+        for name in QUANTITIES
+        for own in (effects[~wide & (effects["quantity"] == name)], effects[wide & (effects["quantity"] == name)])
+        if len(own)
+    ]
     heights = [own.groupby(["claim", "compared"], sort=False).ngroups + 1.6 for _, own in groups]
     figure, axes = plt.subplots(
         len(groups),
@@ -49,6 +56,12 @@ def forest(effects: pd.DataFrame) -> Figure:
             panel.xaxis.set_major_formatter("{x:g}")
     handles = [Line2D([], [], color=PALETTE[name], marker="o", label=name) for name in BACKENDS]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
+    figure.suptitle(
+        "Right of the grey line: as the claim says.\nFilled dots decide, hollow ones are told beside.",
+        x=0.01,
+        ha="left",
+        fontsize=9,
+    )
     return figure
 
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from compare import gallery
-from compare.style import DPI
+from compare.style import save
 from protocol.base.errors import Misuse
 from protocol.base.files import replacing
 from protocol.base.tables import write_table
@@ -56,8 +55,7 @@ def _shown(split: Split, images: np.ndarray) -> np.ndarray:
 
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as draft:
-        figure.savefig(draft, dpi=DPI, format="png")
-    plt.close(figure)
+        save(figure, draft)
 
 
 def classify(folder: Path, data: Path, told: str | None) -> list[Path]:

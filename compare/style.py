@@ -1,10 +1,13 @@
 """How figures look, whoever draws them."""
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from protocol.backends import BACKENDS
 
@@ -13,6 +16,12 @@ mpl.use("Agg")
 PALETTE = {backend.name: backend.colour for backend in BACKENDS.values()} | {"paper": "#555555"}
 LIMIT = "#c8553d"  # what may not be crossed
 DPI = 144
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and let go of it."""
+    figure.savefig(path, dpi=DPI, format="png")
+    plt.close(figure)
 
 
 def strip(table: Any, **options: Any) -> None:

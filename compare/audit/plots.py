@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from compare.ladder import RUNGS
 from compare.load import Runs
-from compare.style import DPI, LIMIT, PALETTE, strip
+from compare.style import LIMIT, PALETTE, save, strip
 from paper.days import PAPER_DAYS
 from paper.recipe import PRESETS
 
@@ -196,7 +196,6 @@ def draw(folder: Path, tables: dict[str, pd.DataFrame], runs: Runs) -> list[str]
             if tables[needs[name]].empty:
                 continue
             figure = function(tables, runs)
-            figure.savefig(folder / f"{name}.png", dpi=DPI)
-            plt.close(figure)
+            save(figure, folder / f"{name}.png")
             drawn.append(name)
     return drawn

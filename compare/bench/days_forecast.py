@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
 
 from compare.bench.step_model import Rates, Setting, parts, seconds
-from compare.style import DPI, PALETTE
+from compare.style import PALETTE, save
 from paper.architecture import network
 from paper.cards import CARDS, Card
 from paper.cost import layer_train_flops
@@ -153,5 +153,4 @@ def draw(forecast: pd.DataFrame, measured: pd.DataFrame, pattern: pd.DataFrame, 
         sns.barplot(slow, x="variant", y="share", hue="link", ax=share, palette="crest")
         share.set(title="crossing, of a step on two GTX 580 (modelled)", xlabel="", ylabel="")
         share.yaxis.set_major_formatter(PercentFormatter(1.0))
-        figure.savefig(path, dpi=DPI)
-        plt.close(figure)
+        save(figure, path)

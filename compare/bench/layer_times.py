@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from compare.style import DPI, PALETTE
+from compare.style import PALETTE, save
 
 COLUMNS = ("backend", "precision", "layer", "seconds", "least_seconds", "times_least")
 LEAST = "least (modelled)"
@@ -71,5 +71,4 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axes.set(xlabel="", ylabel="ms of a step")
         axes.tick_params(axis="x", rotation=60)
         axes.legend(title="")
-        figure.savefig(path, dpi=DPI)
-        plt.close(figure)
+        save(figure, path)

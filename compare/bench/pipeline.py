@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
-from compare.style import DPI
+from compare.style import save
 from protocol.placement.grid import Grid
 
 COLUMNS = ("backend", "placement", "precision", "micro_batches", "stages", "idle", "idle_of_even_stages", "busiest")
@@ -84,5 +84,4 @@ def draw(timeline: pd.DataFrame, path: Path) -> None:
         panels[-1, 0].set_xlabel("seconds")
         handles = [Patch(color=colour, label=doing) for doing, colour in COLOURS.items()]
         figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", frameon=False)
-        figure.savefig(path, dpi=DPI)
-        plt.close(figure)
+        save(figure, path)

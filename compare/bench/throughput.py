@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from compare.bench import days_forecast, layer_times, memory_forecast, pipeline, step_model
 from compare.bench.measure import BASELINE, PEERS
 from compare.load import read_csv
-from compare.style import DPI, PALETTE
+from compare.style import PALETTE, save
 from paper.architecture import Network, network
 from paper.cost import activations_moved, layer_train_flops, train_flops, weights_moved
 from paper.days import days
@@ -257,5 +257,4 @@ def draw(folder: Path) -> None:
             axes.text(speed, 0.02, text, transform=axes.get_xaxis_transform(), rotation=90, ha="right", fontsize=7)
         axes.set(xlabel=f"images/s, full size, batch {best['batch']}")
         axes.invert_yaxis()
-        figure.savefig(folder / "throughput.png", dpi=DPI)
-        plt.close(figure)
+        save(figure, folder / "throughput.png")

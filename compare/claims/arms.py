@@ -16,7 +16,7 @@ class Arm:
     """One side of a comparison.
 
     ``rate`` and ``batch``: where they are not the case's own; ``swapped``: on the seeds of the backend before its own
-    in the list, which of two is the other.
+    in the list (with two: the other's).
     """
 
     name: str
@@ -28,7 +28,7 @@ class Arm:
     batch: int | None = None
     swapped: bool = False
 
-    def content(self) -> Case:
+    def as_case(self) -> Case:
         own = find_case(self.case, variant=self.variant, preset_name=self.preset)
         return replace(own, rate=self.rate or own.rate, batch=self.batch or own.batch)
 

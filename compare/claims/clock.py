@@ -102,8 +102,8 @@ def measure(interpreters: dict[str, str], data: Path, folder: Path) -> list[str]
                     log(f"round {repeat + 1} of {REPEATS}: {arm.name} in {name}")
                     out = Path(scratch) / f"{repeat}-{arm.name}-{name}"
                     rate = _rate(BACKENDS[name], arm, interpreters[name], data, out)
-                    share = rate * train_flops(arm.content().network()) / peak
-                    whole = images_of(arm) / arm.content().epochs / rate
+                    share = rate * train_flops(arm.as_case().network()) / peak
+                    whole = images_of(arm) / arm.as_case().epochs / rate
                     rows.append(dict(zip(COLUMNS, (name, arm.name, repeat, rate, whole, share, *where), strict=True)))
     write_table(folder / TABLE, COLUMNS, rows)
     said = []
@@ -117,7 +117,7 @@ def measure(interpreters: dict[str, str], data: Path, folder: Path) -> list[str]
 
 def _rate(backend: Backend, arm: Arm, interpreter: str, data: Path, out: Path) -> float:
     """Images a second, from the median step."""
-    case = arm.content()
+    case = arm.as_case()
     command = [interpreter, "-m", backend.module, "bench", "--case", arm.case, "--batch", str(case.batch)]
     command += ["--variant", case.variant, "--steps", str(STEPS), "--data", str(data), "--out", str(out)]
     with _on_one_core():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compare.claims.arms import BASELINE
-from compare.claims.comparisons import COMPARISONS, Comparison, measure
+from compare.claims.comparisons import COMPARISONS, Comparison, difference, measure
 from compare.claims.evidence import Evidence
 from compare.claims.judge import INCONCLUSIVE, decide, show_all
 from compare.claims.pack import Packed
@@ -19,7 +19,7 @@ from compare.statistics import LEAST_SEEDS, effect_of
 from protocol.backends import BACKENDS
 
 ENOUGH = 6  # pairs: of fewer, more than one deal in 20 leaves all signs as they are
-DEALT, SPLIT, PERMUTED = "arms dealt out", "A/A", "names permuted"
+DEALT, SAME, PERMUTED = "arms dealt out", "A/A", "names permuted"
 DEALS, SPLITS, PERMUTATIONS = 1000, 20, 20
 NAMED = ("lrn", "pca", "two-gpu-acc")  # claims whose arms are permuted
 COLUMNS = ("control", "backend", "compared", "tried", "rejected")
@@ -39,8 +39,7 @@ def _pairs(evidence: Evidence, comparison: Comparison, backend: str) -> np.ndarr
     left, _ = evidence.arm(backend, comparison.left)
     right, _ = evidence.arm(backend, str(comparison.right))
     seeds = sorted(left.keys() & right.keys())
-    own = [measure(right[seed], comparison.quantity) - measure(left[seed], comparison.quantity) for seed in seeds]
-    return np.array(own)
+    return np.array([difference(left[seed], right[seed], comparison.quantity) for seed in seeds])
 
 
 def _dealt(evidence: Evidence) -> list[dict[str, Any]]:
@@ -65,7 +64,7 @@ def _splits(evidence: Evidence) -> list[dict[str, Any]]:
         for _ in range(SPLITS):
             order = generator.permutation(len(errors))
             rejected.append(effect_of(errors[order[:half]] - errors[order[half : 2 * half]]).direction != 0)
-        found.append(_row(SPLIT, backend, f"{BASELINE.name}, test_error", rejected))
+        found.append(_row(SAME, backend, f"{BASELINE.name}, test_error", rejected))
     return found
 
 

@@ -1,6 +1,6 @@
 """What the runs say of each claim, by the rules that stood in ``comparisons.py`` before the first of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -17,13 +17,14 @@ from compare.claims.comparisons import (
     PRIMARY,
     QUANTITIES,
     SECONDS,
+    TIMES,
     Comparison,
-    log_ratio,
+    difference,
     measure,
     passes_to_mark,
 )
 from compare.claims.evidence import Evidence
-from compare.claims.pack import Packed
+from compare.claims.pack import Kernels
 from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, holm
 from protocol.backends import BACKENDS
 from protocol.base.tables import write_table
@@ -37,7 +38,6 @@ EFFECT_COLUMNS = (
 VERDICT_COLUMNS = ("claim", "primary", "verdict", *BACKENDS, "low", "high", "seeds", "p_holm", "reason")
 SPECIALISE = "specialise"
 Rows = list[dict[str, Any]]
-Parted = Sequence[Mapping[str, Any]]  # rows of specialise.csv
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,8 @@ class Shown:
         return QUANTITIES[self.comparison.quantity].text(self.effect.mean, self.effect.low, self.effect.high)
 
 
-Measure = Callable[[Packed, str], float]
-
-
 def show(
-    evidence: Evidence,
-    comparison: Comparison,
-    backend: str,
-    of: Measure = measure,
-    pass_seconds: tuple[float, float] = (1.0, 1.0),
+    evidence: Evidence, comparison: Comparison, backend: str, pass_seconds: tuple[float, float] = (1.0, 1.0)
 ) -> Shown | None:
     """The effect of a comparison in a backend; None without three seeds that both arms ran to their end.
 
@@ -76,21 +69,19 @@ def show(
     seeds = sorted(left.keys() & right.keys())
     if len(seeds) < LEAST_SEEDS:
         return None
-    lefts = [of(left[seed], comparison.quantity) for seed in seeds]
-    rights = [of(right[seed], comparison.quantity) for seed in seeds] if comparison.right else None
-    differences = [b - a for a, b in zip(lefts, rights, strict=True)] if rights else lefts
+    quantity, (one, other) = comparison.quantity, map(log, pass_seconds)
+    lefts = [measure(left[seed], quantity) + one for seed in seeds]
+    rights = [measure(right[seed], quantity) + other for seed in seeds] if comparison.right else []
+    differences = [difference(left[seed], right[seed], quantity) + other - one for seed in seeds] if rights else lefts
     late = 0
-    if comparison.quantity in (PASSES, SECONDS):
-        one, other = map(log, pass_seconds)
-        lefts, rights = [value + one for value in lefts], [value + other for value in rights or []]
-        differences = [log_ratio(left[seed], right[seed]) + other - one for seed in seeds]
+    if quantity in TIMES:
         late = sum(not passes_to_mark(run)[1] for seed in seeds for run in (left[seed], right[seed]))
     means = sum(lefts) / len(seeds), sum(rights) / len(seeds) if rights else None
     return Shown(comparison, backend, effect_of(differences), means, late, lost | more)
 
 
-def show_all(evidence: Evidence, of: Measure = measure, comparisons: Iterable[Comparison] = COMPARISONS) -> list[Shown]:
-    found = [show(evidence, comparison, backend, of) for comparison in comparisons for backend in BACKENDS]
+def show_all(evidence: Evidence, comparisons: Iterable[Comparison] = COMPARISONS) -> list[Shown]:
+    found = [show(evidence, comparison, backend) for comparison in comparisons for backend in BACKENDS]
     return [shown for shown in found if shown]
 
 
@@ -110,7 +101,7 @@ def show_ended(evidence: Evidence, kept: Path) -> list[Shown]:
     """What is shown by arms whose runs have all ended; beside the plan's, in seconds, and of the study in ``kept``."""
     study = Evidence.of_study(STUDY_147, kept)
     found = [(evidence, one) for one in (*show_all(evidence), *show_seconds(evidence, Clock.read(kept)))]
-    found += [(study, one) for one in show_all(study, comparisons=BESIDE)]
+    found += [(study, one) for one in show_all(study, BESIDE)]
     return [
         one
         for source, one in found
@@ -127,7 +118,7 @@ def whole_claims(shown: Iterable[Shown]) -> dict[str, list[Shown]]:
     return {claim: own for claim, own in by_claim.items() if len(own) == _deciding(claim) * len(BACKENDS)}
 
 
-def decide(shown: Iterable[Shown], parted: Parted = ()) -> dict[str, str]:
+def decide(shown: Iterable[Shown], parted: Sequence[dict[str, Any]] = ()) -> dict[str, str]:
     """The verdict of each claim that was tested whole; ``parted``: what the columns' kernels show."""
     whole = whole_claims(shown)
     adjusted = holm_of(whole, parted)
@@ -141,14 +132,14 @@ def _deciding(claim: str) -> int:
     return sum(comparison.claim == claim and comparison.decides for comparison in COMPARISONS)
 
 
-def holm_of(whole: Mapping[str, list[Shown]], parted: Parted) -> dict[str, float]:
+def holm_of(whole: Mapping[str, list[Shown]], parted: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Holm's p-values of the primary claims; a claim's own is its largest, since every backend has to show it.
 
     Those that are not tested yet count as if they showed nothing: a verdict does not weaken as others come in.
     """
     values = dict.fromkeys(PRIMARY, 1.0)
     values |= {claim: max(one.effect.p for one in own) for claim, own in whole.items() if claim in PRIMARY}
-    deciding = [row["p_fisher"] for row in parted if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma")]
+    deciding = [row["p_fisher"] for row in specialise.deciding(parted)]
     if len(deciding) == len(BACKENDS):
         values[SPECIALISE] = max(deciding)
     tested = {*whole, *([SPECIALISE] if len(deciding) == len(BACKENDS) else [])}
@@ -191,7 +182,7 @@ def effect_rows(shown: Iterable[Shown]) -> Rows:
     ]
 
 
-def verdict_rows(shown: list[Shown], parted: Parted = ()) -> Rows:
+def verdict_rows(shown: list[Shown], parted: Sequence[dict[str, Any]] = ()) -> Rows:
     """The rows of ``claims.csv``: of each claim the verdict, and the effect of its first deciding comparison."""
     verdicts, whole = decide(shown, parted), whole_claims(shown)
     adjusted = holm_of(whole, parted)
@@ -214,13 +205,16 @@ def verdict_rows(shown: list[Shown], parted: Parted = ()) -> Rows:
             }
         )
     if SPECIALISE in verdicts:
-        own_rows = [row for row in parted if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma")]
+        own_rows = specialise.deciding(parted)
         found.append(
             {
                 "claim": SPECIALISE,
                 "primary": True,
                 "verdict": verdicts[SPECIALISE],
-                **{row["backend"]: f"{row['seeds_below_5_percent']} of {row['seeds']} runs" for row in own_rows},
+                **{
+                    row["backend"]: f"p ≤ {LEVEL:g} in {row['seeds_below_5_percent']} of {row['seeds']} runs"
+                    for row in own_rows
+                },
                 "seeds": min(row["seeds"] for row in own_rows),
                 "p_holm": adjusted[SPECIALISE],
                 "reason": specialise.reason(parted, adjusted[SPECIALISE]),
@@ -257,8 +251,8 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     said = []
     for comparison in dict.fromkeys(one.comparison for one in own):
         both = [one for one in own if one.comparison == comparison]
-        told = ", ".join(f"{one.backend} {one.text}" for one in both)
-        said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {comparison.quantity}: {told}")
+        told_of, told = QUANTITIES[comparison.quantity], ", ".join(f"{one.backend} {one.text}" for one in both)
+        said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {told_of.said}: {told}")
     deciding = [one for one in own if one.comparison.decides]
     if verdict == INCONCLUSIVE:
         least = max(deciding, key=lambda one: one.effect.detectable)
@@ -269,7 +263,7 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     if deciding[0].comparison.quantity == "test_error" and len({one.comparison for one in deciding}) == 1:
         within = max(one.effect.equivalence for one in deciding)
         alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
-        said.append(f"{alike} within {100 * MARGIN:.0f} points (within {100 * within:.1f}, two one-sided tests)")
+        said.append(f"{alike} within {100 * MARGIN:.0f} points (two one-sided tests: within {100 * within:.1f})")
     if late := sum(one.censored for one in own if one.comparison.quantity != SECONDS):
         said.append(f"{late} runs never got to 25 % and count as if they had at their end")
     if lost := frozenset[str]().union(*(one.diverged for one in deciding)):
@@ -287,11 +281,12 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
         Damaged: a shard's tensors, or the clock's table, are not as they were written.
     """
     shown = show_ended(evidence, kept)
-    by_seed = specialise.seed_rows(evidence, kept) + specialise.seed_rows(Evidence.of_study(STUDY_SIDES, kept), kept)
-    parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kept)
-    for row in parted:
-        if (row["arm"], row["measure"]) == (specialise.SPLIT, "chroma"):
-            row["could_show"] = power[row["backend"]]
+    kernels = Kernels(kept)
+    sources = evidence, Evidence.of_study(STUDY_SIDES, kept)
+    by_seed = [row for one in sources for row in specialise.seed_rows(one, kernels)]
+    parted, power = specialise.rows(by_seed), specialise.could_show(evidence, kernels)
+    for row in specialise.deciding(parted):
+        row["could_show"] = power[row["backend"]]
     verdicts = [*verdict_rows(shown, parted), *lost_rows(evidence, shown)]
     tables = {
         "effects": (EFFECT_COLUMNS, effect_rows(shown)),
@@ -302,6 +297,6 @@ def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:
     }
     for name, (columns, rows) in tables.items():
         write_table(folder / f"{name}.csv", columns, rows)
-    grown, by_seeds = specialise.growing(evidence, kept), specialise.ended(evidence, kept)
+    grown, by_seeds = specialise.growing(evidence, kernels), specialise.ended(evidence, kernels)
     plots.draw(folder, {name: rows for name, (_, rows) in tables.items()}, grown, by_seeds)
     return verdicts

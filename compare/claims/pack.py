@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compare.claims.arms import KERNELS_OF
+from compare.claims.arms import BASELINE, KERNELS_OF
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.files import replacing
@@ -27,7 +27,6 @@ from protocol.base.sealed import Damaged, one_line, read_bytes
 from protocol.base.tensors import read_tensors, save_tensors
 from protocol.runs.record import Record, check_file, read_record
 
-GROWS = "baseline"
 TABLES = ("epochs", "checks", "gradients", "neighbours")
 
 
@@ -68,7 +67,7 @@ def packed(arm: str, folder: Path, shard: str) -> tuple[Packed, dict[str, np.nda
         tensors[f"{own.key}/ranks"] = ranks.astype(np.uint8)
     if "kernels.safetensors" in record.files and arm in KERNELS_OF:
         (kernels,) = read_tensors(check_file(folder, record, "kernels.safetensors")).values()
-        grows = arm == GROWS and record.seed == BACKENDS[record.backend].accuracy_seeds[0]
+        grows = arm == BASELINE.name and record.seed == BACKENDS[record.backend].accuracy_seeds[0]
         tensors[f"{own.key}/kernels"] = kernels.astype(np.float16)[0 if grows else -1 :]
     return own, tensors
 
@@ -123,6 +122,26 @@ def _check(run: Packed, path: Path) -> None:
         kept = run.record.files.get(f"{name}.csv")
         if kept is None or hashlib.sha256(str(text).encode()).hexdigest() != kept.sha256:
             raise Damaged(f"{path} was altered: table {name} of the run {run.key} is not what the run wrote")
+
+
+class Kernels:
+    """conv1's kernels of the runs in ``folder``; each shard is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shards: dict[str, dict[str, np.ndarray]] = {}
+
+    def of(self, run: Packed) -> np.ndarray:
+        """Of one run, (1 or epochs + 1, maps, 3, rows, columns), the last as it ended.
+
+        Raises:
+            Damaged: its shard holds none.
+        """
+        if run.shard not in self.shards:
+            self.shards[run.shard] = tensors(self.folder, run.shard)
+        if (name := f"{run.key}/kernels") not in self.shards[run.shard]:
+            raise Damaged(f"{self.folder / run.shard}.safetensors holds no kernels of the run {run.key}")
+        return self.shards[run.shard][name]
 
 
 def tensors(folder: Path, shard: str) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ class Pace:
         return cls(float(np.median([_images(run.record.case) / run.record.seconds for run in own])))
 
     def seconds(self, arm: Arm) -> float:
-        ratio = train_flops(arm.content().network()) / train_flops(BASELINE.content().network())
+        ratio = train_flops(arm.as_case().network()) / train_flops(BASELINE.as_case().network())
         return images_of(arm) / self.images_per_second * (1 - PRODUCTS + PRODUCTS * ratio)
 
 
@@ -54,7 +54,7 @@ def _images(case: Mapping[str, Any]) -> int:
 
 def images_of(arm: Arm) -> int:
     """Training images that a run of ``arm`` goes through."""
-    return _images(arm.content().content())
+    return _images(arm.as_case().content())
 
 
 def rows(studied: list[Packed]) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def read(folder: Path = PLAN, place: Place = OWN) -> dict[str, list[Task]]:
         if not row["seed"].isdecimal():
             raise Damaged(f"{folder / 'plan.csv'} has a seed that is no number, {row['seed'][:40]!r}")
         task = Task(BACKENDS[row["backend"]], arms[row["arm"]], int(row["seed"]), place)
-        if place.store and task.arm.content().store != BASELINE.content().store:
+        if place.store and task.arm.as_case().store != BASELINE.as_case().store:
             continue
         found.setdefault(row["shard"], []).append(task)
     return found
@@ -167,7 +167,7 @@ def is_of_plan(run: Packed, arm: Arm, store: str | None = None) -> bool:
     """Whether a run is of an arm as the plan has it now, on its own data or on ``store``: a name says not all of it."""
     if (run.record.placement, run.record.precision) != ("single", "fp32"):
         return False
-    own = arm.content().content()
+    own = arm.as_case().content()
     if store:
         own |= {name: run.record.case[name] for name in ("classes", "limit")} | {"store": store}
     return what(run.record.case) == what(own)

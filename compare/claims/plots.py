@@ -9,16 +9,17 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from compare.claims.comparisons import QUANTITIES
-from compare.style import DPI, PALETTE, strip
+from compare.style import PALETTE, save, strip
 from protocol.backends import BACKENDS
 
 WIDE = ("faster-gpus",)  # a panel of its own: the effects of narrow nets are several times the others'
 
 
 def forest(effects: pd.DataFrame) -> Figure:
-    """Every comparison's effect with its 95 % interval, both backends; right of 0 the claim is right."""
+    """Every comparison's effect with its 95 % interval, both backends; right of no effect the claim is right."""
     wide = effects["claim"].isin(WIDE)
     groups = [
         (name, own)
@@ -50,14 +51,18 @@ def forest(effects: pd.DataFrame) -> Figure:
         panel.axvline(quantity.told(0), color="0.4", linewidth=1)
         panel.set_yticks(range(len(labels)), labels, fontsize=9)
         panel.set_ylim(len(labels) - 0.5, -0.5)
-        panel.set_xlabel(", ".join(filter(None, (quantity.axis, quantity.unit))), fontsize=9)
+        scale = "another scale" if own["claim"].isin(WIDE).all() else ""
+        panel.set_xlabel(", ".join(filter(None, (quantity.said, quantity.unit, scale))), fontsize=9)
         if quantity.unit == "times":
-            panel.set_xscale("log", base=2)
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 8)))
+            panel.xaxis.set_minor_locator(NullLocator())
             panel.xaxis.set_major_formatter("{x:g}")
     handles = [Line2D([], [], color=PALETTE[name], marker="o", label=name) for name in BACKENDS]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
     figure.suptitle(
-        "Right of the grey line: as the claim says.\nFilled dots decide, hollow ones are told beside.",
+        "A < B: the claim says that A has less. Effect: B less A, or in times B over A, with its 95 % interval.\n"
+        "Right of the grey line it is as the claim says. Filled dots decide; hollow ones are told beside.",
         x=0.01,
         ha="left",
         fontsize=9,
@@ -202,6 +207,5 @@ def draw(
     if by_seeds:
         made["kernels"] = by_seed(by_seeds)
     for name, figure in made.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
-        plt.close(figure)
+        save(figure, folder / f"{name}.png")
     return [f"{name}.png" for name in made]

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from compare.claims.seen import AT_ONCE, LOOKED_THROUGH, Trained
-from compare.style import DPI, PALETTE
+from compare.style import PALETTE, save
 from paper.architecture import Network, Weighted
 from protocol.backends import BACKENDS
 from protocol.base.tables import write_table
@@ -103,6 +103,5 @@ def write(folder: Path, data: Path) -> list[str]:
     found = rows({name: Trained.of(name, data) for name in BACKENDS})
     write_table(folder / "reading.csv", COLUMNS, found)
     drawn = figure(found)
-    drawn.savefig(folder / "reading.png", dpi=DPI)
-    plt.close(drawn)
+    save(drawn, folder / "reading.png")
     return ["reading.csv", "reading.png"]

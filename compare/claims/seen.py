@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from compare import gallery
 from compare.claims.arms import BASELINE
 from compare.claims.shards import Task
-from compare.style import DPI
+from compare.style import save
 from paper.architecture import Conv, Layer, Network, Pool
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
@@ -84,7 +84,7 @@ class Trained:
             raise Misuse(f"there are no weights in {task.folder}: nox -s claims -- --shard 01 trains that network")
         path = check_file(task.folder, read_record(task.folder), "weights.safetensors")
         weights = {name: value.astype(np.float32) for name, value in read_tensors(path).items()}
-        return cls(open_experiment(BASELINE.content(), data, task.seed), weights)
+        return cls(open_experiment(BASELINE.as_case(), data, task.seed), weights)
 
     def until(self, name: str) -> Network:
         """The network up to and with layer ``name``."""
@@ -230,7 +230,6 @@ def draw(folder: Path, data: Path) -> list[str]:
     for backend, trained in networks.items():
         for name, figure in (("layers", layers), ("neighbours", neighbours), ("guesses", guesses)):
             drawn = figure(trained)
-            drawn.savefig(folder / f"{name}-{backend}.png", dpi=DPI)
-            plt.close(drawn)
+            save(drawn, folder / f"{name}-{backend}.png")
             made.append(f"{name}-{backend}.png")
     return made

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compare.claims import pack
-from compare.claims.arms import STUDIES, Arm, study_seeds
+from compare.claims.arms import BASELINE, STUDIES, Arm, study_seeds
 from protocol.backends import BACKENDS, Backend
 from protocol.base.errors import Failed, Misuse
 from protocol.base.files import locked, write_text
@@ -124,7 +124,7 @@ def train(name: str, tasks: Sequence[Task], interpreters: dict[str, str], data: 
 def _clear(tasks: Iterable[Task]) -> None:
     """Remove the folders of runs that are packed, but of one a backend, in whose weights it is seen what layers see."""
     for task in tasks:
-        if (task.arm.name, task.seed) != (pack.GROWS, task.backend.accuracy_seeds[0]):
+        if (task.arm, task.seed) != (BASELINE, task.backend.accuracy_seeds[0]):
             shutil.rmtree(task.folder, ignore_errors=True)
 
 

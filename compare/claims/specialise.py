@@ -7,22 +7,22 @@ run's p-value. A run is a seed, and the seeds' p-values are combined by Fisher's
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from compare.claims import pack
+from compare.claims.arms import BASELINE
 from compare.claims.evidence import Evidence
+from compare.claims.pack import Kernels
 from compare.statistics import LEAST_SEEDS, LEVEL, POWER
 from protocol.backends import BACKENDS
-from protocol.base.sealed import Damaged
 
 DEALS = 10_000
-SIMULATED, SHIFT = 100, 0.02  # trials of each size of effect, to see what would have been found, and the sizes' step
+# To see what would have been found: trials of each size of effect, deals of each, and the sizes' step.
+SIMULATED, FEW_DEALS, SHIFT = 100, 200, 0.02
 # The paper's columns and what they are held against. A net of one column is dealt into two as if it had them.
-SPLIT = "baseline"
+SPLIT = BASELINE.name
 SWAPPED = "swapped"  # the same, each backend on the other's seeds
 CONTROLS = ("merged", "cross_everywhere", "no_crossing", "four_column", "colour")
 MEASURES = ("chroma", "orientation", "frequency")
@@ -72,34 +72,27 @@ class Parted:
     p: float
 
 
-def parted(values: np.ndarray, columns: int, seed: int) -> Parted:
-    """Hold the columns of one run (maps,) against random deals of its kernels; ``seed``: of the deals."""
-    generator = np.random.default_rng(seed)
-    dealt = spread(generator.permuted(np.tile(values, (DEALS, 1)), axis=1), columns)
+def parted(values: np.ndarray, columns: int, generator: np.random.Generator, deals: int = DEALS) -> Parted:
+    """Hold the columns of one run (maps,) against random deals of its kernels."""
+    dealt = spread(generator.permuted(np.tile(values, (deals, 1)), axis=1), columns)
     gap = float(spread(values, columns))
     # The deal that was made is one of those that there are.
-    p = (1 + int((dealt >= gap - 1e-12).sum())) / (1 + DEALS)
+    p = (1 + int((dealt >= gap - 1e-12).sum())) / (1 + deals)
     means = values.reshape(columns, -1).mean(axis=1)
     return Parted(tuple(means.tolist()), gap, float(dealt.mean()), p)
 
 
-def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
+def seed_rows(evidence: Evidence, kernels: Kernels) -> list[dict[str, Any]]:
     """By arm, backend, seed and measure; the kernels as the runs ended."""
-    kept: dict[str, dict[str, np.ndarray]] = {}
     found = []
     for arm in (name for name in (SPLIT, *CONTROLS, SWAPPED) if name in evidence.arms):
         # Two where it has one, as if it had been split.
-        columns = max(2, evidence.arms[arm].content().network().columns)
+        columns = max(2, evidence.arms[arm].as_case().network().columns)
         for backend in BACKENDS:
             runs, _ = evidence.arm(backend, arm)
             for seed, run in sorted(runs.items()) if evidence.is_whole(backend, arm) else ():
-                if run.shard not in kept:
-                    kept[run.shard] = pack.tensors(folder, run.shard)
-                if f"{run.key}/kernels" not in kept[run.shard]:
-                    raise Damaged(f"{folder / run.shard}.safetensors holds no kernels of the run {run.key}")
-                kernels = kept[run.shard][f"{run.key}/kernels"][-1]
-                for measure, values in measures(kernels).items():
-                    own = parted(values, columns, seed)
+                for measure, values in measures(kernels.of(run)[-1]).items():
+                    own = parted(values, columns, np.random.default_rng(seed))
                     found.append(
                         {
                             "arm": arm,
@@ -116,39 +109,40 @@ def seed_rows(evidence: Evidence, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def ended(evidence: Evidence, folder: Path) -> dict[str, dict[int, np.ndarray]]:
+def ended(evidence: Evidence, kernels: Kernels) -> dict[str, dict[int, np.ndarray]]:
     """By backend and seed, the baseline's kernels as it ended, (columns, maps a column, 3, k, k), grey ones first."""
     found: dict[str, dict[int, np.ndarray]] = {}
     for backend in BACKENDS:
         runs, _ = evidence.arm(backend, SPLIT)
         for seed, run in sorted(runs.items()) if evidence.is_whole(backend, SPLIT) else ():
-            kernels = pack.tensors(folder, run.shard)[f"{run.key}/kernels"][-1]
-            columns = np.split(kernels, evidence.arms[SPLIT].content().network().columns)
+            columns = np.split(kernels.of(run)[-1], evidence.arms[SPLIT].as_case().network().columns)
             ordered = [own[np.argsort(measures(own)["chroma"], kind="stable")] for own in columns]
             found.setdefault(backend, {})[seed] = np.stack(ordered)
     return found
 
 
-def growing(evidence: Evidence, folder: Path) -> dict[str, np.ndarray]:
+def growing(evidence: Evidence, kernels: Kernels) -> dict[str, np.ndarray]:
     """By backend, the kernels of the run that is watched as it trains: (epochs + 1, maps, 3, rows, columns)."""
     found = {}
     for backend in BACKENDS.values():
-        runs, _ = evidence.arm(backend.name, pack.GROWS)
+        runs, _ = evidence.arm(backend.name, SPLIT)
         if watched := runs.get(backend.accuracy_seeds[0]):
-            name = f"{backend.name}, seed {watched.record.seed}"
-            found[name] = pack.tensors(folder, watched.shard)[f"{watched.key}/kernels"]
+            found[f"{backend.name}, seed {watched.record.seed}"] = kernels.of(watched)
     return found
 
 
-def could_show(evidence: Evidence, folder: Path) -> dict[str, float]:
+def could_show(evidence: Evidence, kernels: Kernels) -> dict[str, float]:
     """By backend, the smallest gap in chroma that the baseline's runs would have shown with power .8."""
-    found = {}
-    for backend in BACKENDS:
-        runs, _ = evidence.arm(backend, SPLIT)
-        kernels = [pack.tensors(folder, run.shard)[f"{run.key}/kernels"][-1] for run in runs.values()]
-        if kernels:
-            found[backend] = smallest_seen(kernels)
-    return found
+    return {
+        backend: smallest_seen([kernels.of(run)[-1] for run in evidence.arm(backend, SPLIT)[0].values()])
+        for backend in BACKENDS
+        if evidence.is_whole(backend, SPLIT)
+    }
+
+
+def deciding(parted: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the rows over seeds, those that the verdict rests on."""
+    return [row for row in parted if (row["arm"], row["measure"]) == (SPLIT, "chroma")]
 
 
 def rows(seeds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -215,10 +209,10 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
     said.append(f"the first column has more colour in {told}")
     swapped = [row for (arm, _), row in chroma.items() if arm == SWAPPED]
     if told := ", ".join(f"{row['same_side']} of {row['seeds']} in {row['backend']}" for row in swapped):
-        said.append(f"trained on the other backend's seeds the same column as there has more in {told}")
+        said.append(f"trained on the other backend's seeds the column with more colour is the same as there in {told}")
     if p_holm > LEVEL:
-        seen = ", ".join(f"{row['could_show']:.2f} in {row['backend']}" for row in sides if row.get("could_show"))
-        said.append(f"with power .8 a gap in all runs of {seen} would have been seen")
+        seen = ", ".join(f"{row['could_show']:.2f} ({row['backend']})" for row in sides if row.get("could_show"))
+        said.append(f"with power .8 a gap in every run would have been seen from {seen}")
     said.append(f"p = {p_holm:.2g} after Holm, over the primary claims")
     return "; ".join(said)
 
@@ -237,13 +231,8 @@ def smallest_seen(kernels: list[np.ndarray], columns: int = 2) -> float:
             for own in chroma:
                 dealt = generator.permutation(own)
                 dealt[: len(dealt) // columns] += shift
-                values.append(_quick_p(dealt, columns, generator))
+                values.append(parted(dealt, columns, generator, FEW_DEALS).p)
             found += stats.combine_pvalues(values).pvalue <= LEVEL
         if found / SIMULATED >= POWER:
             return float(shift)
     return 1.0
-
-
-def _quick_p(values: np.ndarray, columns: int, generator: np.random.Generator, deals: int = 200) -> float:
-    dealt = spread(generator.permuted(np.tile(values, (deals, 1)), axis=1), columns)
-    return (1 + int((dealt >= spread(values, columns) - 1e-12).sum())) / (1 + deals)

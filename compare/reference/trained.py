@@ -70,7 +70,7 @@ def _controls(table: pd.DataFrame) -> str:
             "with the two arms of a comparison dealt out at random within seeds, a backend finds an effect in "
             f"{found / tried:.1%} of {tried:,} deals, and in {most:.1%} where it finds most, at a level of {LEVEL:.0%}"
         )
-    if (own := kinds.get(controls.SPLIT)) is not None:
+    if (own := kinds.get(controls.SAME)) is not None:
         told = " and ".join(f"{row['rejected']} differ in {row['backend']}" for row in own.to_dict("records"))
         said.append(f"of {controls.SPLITS} random splits of the baseline's seeds, {told}")
     if (own := kinds.get(controls.PERMUTED)) is not None:

@@ -46,7 +46,7 @@ def run_of(
     **changes: Any,
 ) -> Packed:
     """A run as it would be kept. ``training``: clean training errors, two an epoch; ``views``: what ten gain."""
-    case = replace(EVERY[arm].content(), **changes).content()
+    case = replace(EVERY[arm].as_case(), **changes).content()
     record = Record(
         kind="train",
         status=status,
@@ -399,7 +399,8 @@ def test_columns_that_part_by_colour_are_found_and_others_are_not() -> None:
     def fisher(chroma: float) -> float:
         rows = []
         for seed in range(12):
-            own = specialise.parted(specialise.measures(kernels(generator, chroma))["chroma"], 2, seed)
+            values = specialise.measures(kernels(generator, chroma))["chroma"]
+            own = specialise.parted(values, 2, np.random.default_rng(seed))
             told = {"means": " ".join(map(str, own.means)), "gap": own.gap, "gap_by_chance": own.chance, "p": own.p}
             rows.append(
                 {"arm": "baseline", "backend": "gluon", "seed": seed, "measure": "chroma", "columns": 2, **told}
@@ -428,7 +429,7 @@ def test_runs_on_the_other_backends_seeds_are_held_to_their_twins(tmp_path: Path
                 tensors[f"{runs[-1].key}/kernels"] = np.stack([found if first else found[::-1]]).astype(np.float16)
         pack.write(tmp_path, shard, [(run, tensors if run is runs[0] else {}) for run in runs])
     evidences = Evidence(pack.read(tmp_path)), Evidence.of_study(STUDY_SIDES, tmp_path)
-    rows = specialise.rows([row for one in evidences for row in specialise.seed_rows(one, tmp_path)])
+    rows = specialise.rows([row for one in evidences for row in specialise.seed_rows(one, pack.Kernels(tmp_path))])
     chroma = {(row["arm"], row["backend"]): row for row in rows if row["measure"] == "chroma"}
     threes = sum(seed % 3 == 0 for seed in seeds_of(BASELINE, BACKENDS["gluon"]))
     assert chroma["baseline", "deepspeed"]["first_column_ahead"] == 12
@@ -436,7 +437,7 @@ def test_runs_on_the_other_backends_seeds_are_held_to_their_twins(tmp_path: Path
     assert chroma["baseline", "gluon"]["first_column_ahead"] == threes
     assert chroma["swapped", "deepspeed"]["same_side"] == threes
     reason = specialise.reason(rows, 1.0)
-    assert f"the same column as there has more in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon" in reason
+    assert f"more colour is the same as there in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon" in reason
 
 
 def test_what_is_measured_of_kernels() -> None:
@@ -479,7 +480,7 @@ def test_a_study_is_told_beside_the_plan_and_decides_nothing(tmp_path: Path) -> 
     pack.write(tmp_path, STUDY_147, [(run, {}) for run in beside])
     told = row()
     effects = ", ".join(f"{backend} -5 (-5 to -5) points" for backend in BACKENDS)
-    words = f"; beside it, baseline-147 < no-overlap-147 in test_error: {effects}"
+    words = f"; beside it, baseline-147 < no-overlap-147 in test error: {effects}"
     assert words in told["reason"]
     assert told | {"reason": told["reason"].replace(words, "")} == alone
 
@@ -496,7 +497,7 @@ def test_every_arm_and_comparison_can_be_run() -> None:
     with pytest.raises(ValueError, match="no comparison is of beauty"):
         measure(run_of("gluon", "half", 0), "beauty")
     for arm in (*ARMS, *(arm for own in STUDIES.values() for arm in own)):
-        assert arm.content().network().layers
+        assert arm.as_case().network().layers
         for backend in BACKENDS.values():
             assert len(seeds_of(arm, backend)) == arm.seeds
             assert not set(study_seeds(arm, backend)) & set(backend.accuracy_seeds)
@@ -510,7 +511,7 @@ def test_an_arm_changes_one_thing_against_what_it_is_compared_with() -> None:
     for one in COMPARISONS:
         if not one.right or one.right in together:
             continue
-        left, right = what(ARM[one.left].content().content()), what(ARM[one.right].content().content())
+        left, right = what(ARM[one.left].as_case().content()), what(ARM[one.right].as_case().content())
         differ = {field for field in left if left[field] != right[field]}
         # Each nonlinearity has the rate that suits it and, its rate being constant, as many passes as show something.
         assert len(differ - {"rate", "epochs"}) == 1, one
@@ -606,7 +607,7 @@ def everything() -> tuple[list[Packed], dict[str, np.ndarray]]:
                 run = run_of(backend.name, arm, seed, error, training=curve, views=0.01, gradients=norms)
                 runs.append(run)
                 if arm in KERNELS_OF:
-                    grows = arm == pack.GROWS and seed == backend.accuracy_seeds[0]
+                    grows = arm == BASELINE.name and seed == backend.accuracy_seeds[0]
                     own = [kernels(generator, 0.4 if arm == "baseline" else 0.0) for _ in range(7 if grows else 1)]
                     tensors[f"{run.key}/kernels"] = np.stack(own).astype(np.float16)
     return runs, tensors

@@ -21,7 +21,7 @@ from compare.audit.trained_claims import read as read_trained
 from compare.bench import decode, gpu_report, one_gpu, throughput
 from compare.bench import measure as benching
 from compare.claims import clock, controls, judge, pack, plan, reading, seen, shards
-from compare.claims.again import differing
+from compare.claims.again import train_anew
 from compare.claims.arms import LATER, STUDIES
 from compare.claims.evidence import Evidence
 from compare.ladder import RUNGS
@@ -153,6 +153,9 @@ def claims(
     again: Annotated[
         str | None, typer.Option(metavar="BACKEND/ARM/SEED", help="Train a run of the reference anew, and compare.")
     ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(metavar="CHECKOUT", help="Whose sources train it, where these are later ones.")
+    ] = None,
     timed: Annotated[
         bool, typer.Option("--clock", help="How long a pass takes of the nets whose times to 25 % are compared.")
     ] = False,
@@ -160,6 +163,8 @@ def claims(
     """Train the claims' arms over seeds, shard by shard; what is kept is not trained again."""
     if sum((study, bool(again), timed, bool(shard or store))) > 1:
         raise Misuse("--study, --again, --clock, and --shard or --store exclude each other")
+    if sources and not again:
+        raise Misuse("--sources goes with --again")
     interpreters = conductor.interpreters_of(interpreter or ())
     photos(STORES)
     studies = {name: shards.study(name, interpreters) for name in STUDIES}
@@ -172,7 +177,8 @@ def claims(
             log(sentence)
         return
     if again:
-        if other := differing(again, pack.read(plan.PLAN), interpreters, STORES):
+        kept = pack.read(plan.PLAN)
+        if other := train_anew(again, kept, interpreters, STORES, shards.OWN.kept, sources):
             raise Failed(f"{again} came out otherwise: {', '.join(other)}")
         log(f"{again} came out the same, bit for bit")
         return

@@ -1,6 +1,6 @@
 """The effect of a change over seeds: the seed is the unit of replication, and each seed counts once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ class Effect:
     high: float
     seeds: int
     p: float  # two-sided, of no effect
+    error: float  # the mean's standard error
     detectable: float  # the smallest true effect that so many seeds with this spread show with power .8
     equivalence: float  # the smallest margin within which they are equivalent, by two one-sided tests at 5 %
 
@@ -56,7 +57,40 @@ def effect_of(differences: Iterable[float]) -> Effect:
     p = 1.0 if mean == 0 else 2.0 ** (1 - count)
     if error > 0:
         p = float(2 * stats.t.sf(abs(mean) / error, count - 1))
-    return Effect(mean, mean - half, mean + half, count, p, detectable(error, count), abs(mean) + one_sided)
+    return Effect(mean, mean - half, mean + half, count, p, error, detectable(error, count), abs(mean) + one_sided)
+
+
+def power_of(effect: float, error: float, count: int, level: float = LEVEL) -> float:
+    """The chance that a two-sided paired t test finds a true mean, given the standard error of ``count`` seeds."""
+    if error == 0:
+        return 1.0
+    critical = stats.t.ppf(1 - level / 2, count - 1)
+    below, above = stats.nct.cdf([-critical, critical], count - 1, effect / error)
+    found = float(1 - above + below)
+    return 1.0 if np.isnan(found) else found  # far beyond, scipy's distribution is no number
+
+
+def equivalence_power(margin: float, error: float, count: int) -> float:
+    """The chance that two one-sided tests show no more than ``margin`` where there is no effect (approximately)."""
+    if error == 0:
+        return 1.0
+    reach = margin / error - stats.t.ppf(1 - LEVEL, count - 1)
+    return max(0.0, float(2 * stats.t.cdf(reach, count - 1) - 1))
+
+
+def jointly_detectable(tests: Sequence[tuple[float, int]], level: float = LEVEL) -> float:
+    """The true mean that all of some independent tests find with power .8; of each, its standard error and seeds."""
+    errors = [error for error, _ in tests if error > 0]
+    if not errors:
+        return 0.0
+
+    def missing(effect: float) -> float:
+        return float(np.prod([power_of(effect, error, count, level) for error, count in tests])) - POWER
+
+    above = max(errors)
+    while missing(above) < 0:
+        above *= 1.25
+    return float(optimize.brentq(missing, 0.01 * max(errors), above))
 
 
 def detectable(error: float, count: int) -> float:
@@ -66,17 +100,7 @@ def detectable(error: float, count: int) -> float:
 
 @lru_cache
 def _detectable_errors(count: int) -> float:
-    critical = stats.t.ppf(1 - LEVEL / 2, count - 1)
-
-    def missing(noncentrality: float) -> float:
-        below, above = stats.nct.cdf([-critical, critical], count - 1, noncentrality)
-        return float(1 - above + below) - POWER
-
-    # Searched from below: far beyond, scipy's distribution is no number.
-    above = 1.0
-    while missing(above) < 0:
-        above *= 1.25
-    return float(optimize.brentq(missing, 0.01, above))
+    return jointly_detectable([(1.0, count)])
 
 
 def holm(values: dict[str, float]) -> dict[str, float]:

@@ -3,15 +3,17 @@
 arms dealt out    within each seed the two arms change names or not, at random: a backend alone rejects at its level
 A/A               the baseline's seeds against each other, in random pairs
 names permuted    within each seed the names of all arms of a claim's family are dealt out anew: no verdict is left
+names kept        the same runs by their own names: what the permuted ones would have shown if names did not matter
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from compare.claims.arms import BASELINE
-from compare.claims.comparisons import COMPARISONS, Comparison, difference, measure
+from compare.claims.comparisons import COMPARISONS, QUANTITIES, Comparison, difference, measure
 from compare.claims.evidence import Evidence
 from compare.claims.judge import INCONCLUSIVE, decide, show_all
 from compare.claims.pack import Packed
@@ -19,15 +21,16 @@ from compare.statistics import LEAST_SEEDS, effect_of
 from protocol.backends import BACKENDS
 
 ENOUGH = 6  # pairs: of fewer, more than one deal in 20 leaves all signs as they are
-DEALT, SAME, PERMUTED = "arms dealt out", "A/A", "names permuted"
+DEALT, SAME, PERMUTED, NAMED = "arms dealt out", "A/A", "names permuted", "names kept"
 DEALS, SPLITS, PERMUTATIONS = 1000, 20, 20
-NAMED = ("lrn", "pca", "two-gpu-acc")  # claims whose arms are permuted
+FAMILIES = (("lrn", "two-gpu-acc"), ("pca",))  # claims whose arms are permuted, those of as many seeds together
 COLUMNS = ("control", "backend", "compared", "tried", "rejected")
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
     """The rows of ``controls.csv``, of what there are runs for."""
-    return [*_dealt(evidence), *_splits(evidence), *_permuted(evidence)]
+    permuted = [row for claims in FAMILIES for row in _permuted(evidence, claims)]
+    return [*_dealt(evidence), *_splits(evidence), *permuted]
 
 
 def _row(control: str, backend: str, compared: str, rejected: list[bool]) -> dict[str, Any]:
@@ -49,7 +52,8 @@ def _dealt(evidence: Evidence) -> list[dict[str, Any]]:
             if comparison.right and len(pairs := _pairs(evidence, comparison, backend)) >= ENOUGH:
                 signs = np.random.default_rng(0).choice((-1, 1), (DEALS, len(pairs)))
                 rejected = [effect_of(pairs * own).direction != 0 for own in signs]
-                found.append(_row(DEALT, backend, f"{comparison.claim}: {comparison.name}", rejected))
+                compared = f"{comparison.claim}: {comparison.name} in {QUANTITIES[comparison.quantity].said}"
+                found.append(_row(DEALT, backend, compared, rejected))
     return found
 
 
@@ -68,8 +72,8 @@ def _splits(evidence: Evidence) -> list[dict[str, Any]]:
     return found
 
 
-def _permuted(evidence: Evidence) -> list[dict[str, Any]]:
-    own = [comparison for comparison in COMPARISONS if comparison.claim in NAMED and comparison.decides]
+def _permuted(evidence: Evidence, claims: tuple[str, ...]) -> list[dict[str, Any]]:
+    own = [comparison for comparison in COMPARISONS if comparison.claim in claims and comparison.decides]
     family = [BASELINE.name, *(str(comparison.right) for comparison in own)]
     seeds = {
         backend: sorted(set.intersection(*(set(evidence.arm(backend, arm)[0]) for arm in family)))
@@ -77,16 +81,22 @@ def _permuted(evidence: Evidence) -> list[dict[str, Any]]:
     }
     if min(map(len, seeds.values())) < LEAST_SEEDS:
         return []
-    generator = np.random.default_rng(0)
-    decided: dict[str, list[bool]] = {claim: [] for claim in NAMED}
-    for _ in range(PERMUTATIONS):
+
+    def stands(deal: Callable[[list[str]], Iterable[str]]) -> dict[str, bool]:
         dealt: dict[tuple[str, str], dict[int, Packed]] = {}
         for backend, common in seeds.items():
             for seed in common:
-                for arm, other in zip(family, generator.permutation(family), strict=True):
+                for arm, other in zip(family, deal(family), strict=True):
                     run = evidence.arm(backend, str(other))[0][seed]
                     dealt.setdefault((backend, arm), {})[seed] = replace(run, arm=arm)
         verdicts = decide(show_all(Evidence.of(dealt)))
-        for claim in NAMED:
-            decided[claim].append(verdicts.get(claim, INCONCLUSIVE) != INCONCLUSIVE)
-    return [_row(PERMUTED, "both", claim, rejected) for claim, rejected in decided.items()]
+        return {claim: verdicts.get(claim, INCONCLUSIVE) != INCONCLUSIVE for claim in claims}
+
+    generator = np.random.default_rng(0)
+    found = []
+    for control, tried in (
+        (PERMUTED, [stands(lambda names: list(generator.permutation(names))) for _ in range(PERMUTATIONS)]),
+        (NAMED, [stands(list)]),
+    ):
+        found += [_row(control, "both", claim, [own[claim] for own in tried]) for claim in claims]
+    return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log
+from math import log, prod
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from compare.claims.comparisons import (
 )
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Kernels
-from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, holm
+from compare.statistics import LEAST_SEEDS, LEVEL, Effect, effect_of, equivalence_power, holm, jointly_detectable
 from protocol.backends import BACKENDS
 from protocol.base.tables import write_table
 
@@ -35,8 +35,12 @@ EFFECT_COLUMNS = (
     *("claim", "compared", "quantity", "decides", "backend", "effect", "low", "high", "seeds", "p", "could_show"),
     *("equivalent_within", "left_mean", "right_mean", "censored", "diverged"),
 )
-VERDICT_COLUMNS = ("claim", "primary", "verdict", *BACKENDS, "low", "high", "seeds", "p_holm", "reason")
+VERDICT_COLUMNS = (
+    *("claim", "primary", "verdict", *BACKENDS, "low", "high", "seeds", "p_holm", "both_could_show", "holm_could_show"),
+    "reason",
+)
 SPECIALISE = "specialise"
+STRICTEST = LEVEL / len(PRIMARY)  # what Holm's correction asks of the smallest p-value
 Rows = list[dict[str, Any]]
 
 
@@ -201,6 +205,8 @@ def verdict_rows(shown: list[Shown], parted: Sequence[dict[str, Any]] = ()) -> R
                 "high": told(max(one.effect.high for one in first)),
                 "seeds": min(one.effect.seeds for one in own),
                 "p_holm": adjusted.get(claim),
+                "both_could_show": told(_both_could_show(first)),
+                "holm_could_show": told(_both_could_show(first, STRICTEST)) if claim in PRIMARY else None,
                 "reason": reason(verdicts[claim], every, adjusted.get(claim)),
             }
         )
@@ -246,30 +252,61 @@ def lost_rows(evidence: Evidence, shown: Iterable[Shown]) -> Rows:
     ]
 
 
+def _both_could_show(both: Sequence[Shown], level: float = LEVEL) -> float:
+    """The smallest effect that every backend would show by itself, all of them together with power .8."""
+    return jointly_detectable([(one.effect.error, one.effect.seeds) for one in both], level)
+
+
 def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     """What stands behind a verdict, in words."""
     said = []
-    for comparison in dict.fromkeys(one.comparison for one in own):
-        both = [one for one in own if one.comparison == comparison]
-        told_of, told = QUANTITIES[comparison.quantity], ", ".join(f"{one.backend} {one.text}" for one in both)
-        said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {told_of.said}: {told}")
-    deciding = [one for one in own if one.comparison.decides]
+    by_comparison = {compared: [one for one in own if one.comparison == compared] for compared in _compared(own)}
+    for comparison, both in by_comparison.items():
+        quantity, told = QUANTITIES[comparison.quantity], ", ".join(f"{one.backend} {one.text}" for one in both)
+        said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {quantity.said}: {told}")
+    deciding = [both for comparison, both in by_comparison.items() if comparison.decides]
     if verdict == INCONCLUSIVE:
-        least = max(deciding, key=lambda one: one.effect.detectable)
-        shown = QUANTITIES[least.comparison.quantity].text(least.effect.detectable)
-        said.append(f"the smallest effect that these seeds would show with power .8 is {shown}")
-    if len({one.effect.direction for one in deciding} - {0}) > 1:
+        said.append(_could_show(max(deciding, key=_both_could_show), strictly=p_holm is not None))
+    if len({one.effect.direction for both in deciding for one in both} - {0}) > 1:
         said.append("backends or comparisons point opposite ways, which is a finding of its own")
-    if deciding[0].comparison.quantity == "test_error" and len({one.comparison for one in deciding}) == 1:
-        within = max(one.effect.equivalence for one in deciding)
-        alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
-        said.append(f"{alike} within {100 * MARGIN:.0f} points (two one-sided tests: within {100 * within:.1f})")
+    for both in deciding:
+        alone = [one.backend for one in both if one.effect.direction]
+        if 0 < len(alone) < len(both):
+            said.append(f"{both[0].comparison.name} is told from no effect in {' and '.join(alone)} alone")
+    if verdict == INCONCLUSIVE and len(deciding) == 1 and deciding[0][0].comparison.quantity == "test_error":
+        said.append(_equivalence(deciding[0]))
     if late := sum(one.censored for one in own if one.comparison.quantity != SECONDS):
         said.append(f"{late} runs never got to 25 % and count as if they had at their end")
-    if lost := frozenset[str]().union(*(one.diverged for one in deciding)):
+    if lost := frozenset[str]().union(*(one.diverged for both in deciding for one in both)):
         said.append(f"{len(lost)} runs diverged and have no figure to compare")
     said.append(f"p = {p_holm:.2g} after Holm, over the primary claims" if p_holm is not None else "exploratory")
     return "; ".join(said)
+
+
+def _compared(own: Iterable[Shown]) -> Iterable[Comparison]:
+    return dict.fromkeys(one.comparison for one in own)
+
+
+def _could_show(both: Sequence[Shown], *, strictly: bool) -> str:
+    quantity = QUANTITIES[both[0].comparison.quantity]
+    said = f"with power .8 both backends would show an effect of {quantity.text(_both_could_show(both))}"
+    return said + (
+        f", and {quantity.text(_both_could_show(both, STRICTEST))} where Holm is strictest" if strictly else ""
+    )
+
+
+def _equivalence(both: Sequence[Shown]) -> str:
+    """Whether two arms err alike, or the right one no more than the left, within the margin that the plan set."""
+    within, compared = max(one.effect.equivalence for one in both), both[0].comparison
+    alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
+    power = prod(equivalence_power(MARGIN, one.effect.error, one.effect.seeds) for one in both)
+    said = (
+        f"{alike} within {100 * MARGIN:.0f} points (two one-sided tests: within {100 * within:.1f}; power "
+        f"{power:.2f} if they err alike)"
+    )
+    if all(one.effect.high < 0 for one in both):
+        said += f", but {compared.right} errs no more than {compared.left}: no interval reaches 0"
+    return said
 
 
 def write(evidence: Evidence, kept: Path, folder: Path) -> Rows:

@@ -7,7 +7,7 @@ shard's runs have ended, they are packed and their folders go.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,9 @@ class Task:
         return self.place.runs / self.backend.name / self.arm.name / f"seed{self.seed}"
 
 
-def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path, place: Place = OWN) -> None:
+def carry_out(
+    shard: str, tasks: Sequence[Task], interpreters: Mapping[str, str], data: Path, place: Place = OWN
+) -> None:
     """Run a shard's tasks, each backend's in a process of its own, and pack them.
 
     Raises:
@@ -93,8 +95,17 @@ def carry_out(shard: str, tasks: Sequence[Task], interpreters: dict[str, str], d
     log(f"{len(tasks)} runs are kept in {place.kept / shard}.json.gz")
 
 
-def train(name: str, tasks: Sequence[Task], interpreters: dict[str, str], data: Path, place: Place) -> None:
+def train(
+    name: str,
+    tasks: Sequence[Task],
+    interpreters: Mapping[str, str],
+    data: Path,
+    place: Place,
+    checkout: Path | None = None,
+) -> None:
     """Run tasks, each backend's in a process of its own; ``name``: of the list that it is told them in, and of its log.
+
+    ``checkout``: whose sources train them, if not these; all paths are absolute then.
 
     Raises:
         Failed: a process ended before its runs did.
@@ -104,10 +115,13 @@ def train(name: str, tasks: Sequence[Task], interpreters: dict[str, str], data: 
     for backend, own in lists.items():
         path = place.runs / f"{name}-{backend.name}.json"
         write_text(path, TypeAdapter(list[Entry]).dump_json([task.entry for task in own], indent=1).decode() + "\n")
-        command = [interpreters[backend.name], "-m", backend.module, "series", str(path), "--data", str(data)]
+        python = Path(interpreters[backend.name]).absolute()
+        command = [str(python), "-m", backend.module, "series", str(path), "--data", str(data)]
         with path.with_suffix(".log").open("w") as output:
             one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-            running.append((backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core)))
+            running.append(
+                (backend, subprocess.Popen(command, stdout=output, stderr=output, env=one_core, cwd=checkout))
+            )
     try:
         failed = [backend.name for backend, process in running if process.wait()]
     except BaseException:

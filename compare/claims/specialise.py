@@ -28,7 +28,7 @@ CONTROLS = ("merged", "cross_everywhere", "no_crossing", "four_column", "colour"
 MEASURES = ("chroma", "orientation", "frequency")
 COLUMNS = (
     *("arm", "backend", "measure", "seeds", "columns", "gap", "gap_by_chance", "p_fisher", "p_over_seeds"),
-    *("seeds_below_5_percent", "first_column_ahead", "p_side", "same_side", "could_show"),
+    *("seeds_below_5_percent", "p_below_baseline", "first_column_ahead", "p_side", "same_side", "could_show"),
 )
 SEED_COLUMNS = ("arm", "backend", "seed", "measure", "columns", "means", "gap", "gap_by_chance", "p")
 
@@ -152,6 +152,7 @@ def rows(seeds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     sides = {(row["seed"], row["measure"]): _first_ahead(row) for row in seeds if row["arm"] == SPLIT}
     for row in seeds:
         groups.setdefault((row["arm"], row["backend"], row["measure"]), []).append(row)
+    beyond = {key: [row["gap"] - row["gap_by_chance"] for row in own] for key, own in groups.items()}
     found = []
     for (arm, backend, measure), own in groups.items():
         ahead = [_first_ahead(row) for row in own]
@@ -168,8 +169,9 @@ def rows(seeds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "gap": float(np.mean([row["gap"] for row in own])),
                 "gap_by_chance": float(np.mean([row["gap_by_chance"] for row in own])),
                 "p_fisher": float(stats.combine_pvalues([row["p"] for row in own]).pvalue),
-                "p_over_seeds": _over_seeds([row["gap"] - row["gap_by_chance"] for row in own]),
+                "p_over_seeds": _over_seeds(beyond[arm, backend, measure]),
                 "seeds_below_5_percent": sum(row["p"] <= LEVEL for row in own),
+                "p_below_baseline": _below(beyond[arm, backend, measure], beyond.get((SPLIT, backend, measure), [])),
                 "first_column_ahead": sum(ahead) if two else None,
                 "p_side": float(stats.binomtest(sum(ahead), len(ahead)).pvalue) if two else None,
                 "same_side": sum(same) if arm == SWAPPED else None,
@@ -190,6 +192,13 @@ def _over_seeds(excess: list[float]) -> float:
     return float(stats.ttest_1samp(excess, 0, alternative="greater").pvalue)
 
 
+def _below(control: list[float], split: list[float]) -> float | None:
+    """Of gaps beyond chance, Welch's p-value of the control's being no smaller; None where there is no such pair."""
+    if control is split or min(len(control), len(split)) < LEAST_SEEDS or np.ptp([*control, *split]) == 0:
+        return None
+    return float(stats.ttest_ind(control, split, equal_var=False, alternative="less").pvalue)
+
+
 def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
     """What stands behind the verdict, in words."""
     chroma = {(row["arm"], row["backend"]): row for row in parted if row["measure"] == "chroma"}
@@ -205,6 +214,12 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
     }
     if told := ", ".join(f"{arm} {' and '.join(own)}" for arm, own in values.items() if own):
         said.append(f"p of the same test of the controls: {told}")
+    below = [row for (arm, _), row in chroma.items() if arm == CONTROLS[0] and row["p_below_baseline"] is not None]
+    if told := " and ".join(f"{row['p_below_baseline']:.2g} in {row['backend']}" for row in below):
+        said.append(f"that {CONTROLS[0]} nets part less beyond chance (Welch): p = {told}")
+    alone = [row["backend"] for row in sides if row["p_fisher"] <= LEVEL]
+    if 0 < len(alone) < len(sides):
+        said.append(f"the columns part in {' and '.join(alone)} alone, which is a finding of its own")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)
     said.append(f"the first column has more colour in {told}")
     swapped = [row for (arm, _), row in chroma.items() if arm == SWAPPED]

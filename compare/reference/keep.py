@@ -7,7 +7,7 @@ from pathlib import Path
 from compare.audit import build as audit
 from compare.audit.trained_claims import read as read_trained
 from compare.bench.measure import MACHINE
-from compare.claims import clock, controls, judge, pack
+from compare.claims import again, clock, controls, judge, pack
 from compare.claims.evidence import Evidence
 from compare.load import load_runs, read_csv, read_json
 from protocol.base.errors import Misuse
@@ -21,13 +21,14 @@ KEPT = ("record.json", "*.csv", "probe.safetensors", "predictions.safetensors", 
 
 
 def keep_claims(kept: Path, target: Path) -> None:
-    """Copy the shards in ``kept``, the clock and what was seen beside them to the folder ``target``, and write there
-    what they show, with those that it has.
+    """Copy the shards in ``kept``, the clock, what was trained anew and what was seen beside them to the folder
+    ``target``, and write there what they show, with those that it has.
     """
     target.mkdir(parents=True, exist_ok=True)
     looked = ("layers-*.png", "neighbours-*.png", "guesses-*.png", "reading.*")
-    seen = [path for pattern in looked for path in kept.parent.glob(pattern)]
-    for path in sorted((*kept.glob("*.json.gz"), *kept.glob("*.safetensors"), *kept.glob(clock.TABLE), *seen)):
+    wanted = ("*.json.gz", "*.safetensors", clock.TABLE, again.TABLE)
+    found = [(kept, pattern) for pattern in wanted] + [(kept.parent, pattern) for pattern in looked]
+    for path in sorted(path for folder, pattern in found for path in folder.glob(pattern)):
         shutil.copyfile(path, target / path.name)
     evidence = Evidence(pack.read(target))
     judge.write(evidence, target, target)

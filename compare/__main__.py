@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare import completeness, conductor, looks, tables, tensorboard
+from compare import completeness, conductor, ensemble, looks, tables, tensorboard
 from compare import ladder as climbing
 from compare.audit import build as auditing
 from compare.audit.findings import Verdict
@@ -261,6 +261,18 @@ def search(folder: OutputsFolder, images: Images = None, data: DataFolder = STOR
     """Find and draw the training images nearest to test images in fc7, from a model's outputs (figure 4, right)."""
     for path in looks.search(folder, data, images):
         log(str(path))
+
+
+@app.command()
+def average(
+    folders: Annotated[list[Path], typer.Argument(help="What outputs wrote, of each of the models.")],
+    data: DataFolder = STORES,
+    out: Annotated[Path, typer.Option(help="The table.")] = Path("results/average.csv"),
+) -> None:
+    """Average the predictions of several models, and write their errors on a store's test images (table 2)."""
+    for row in ensemble.average(folders, data, out):
+        log(f"{row['outputs']}: {row['top1_error']:.2%} top-1, {row['top5_error']:.2%} top-5")
+    log(str(out))
 
 
 @app.command("tensorboard")

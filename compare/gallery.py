@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 GUESSES = 5
-RIGHT, OTHER = "#7fb8d4", "0.8"
+RIGHT, OTHER, SAME = "#7fb8d4", "0.8", "#0b6e99"
 LONGEST = 20  # letters of a label
 
 
@@ -31,26 +31,42 @@ def guesses(
         bars.barh(range(shown), likely[place, best], color=[RIGHT if own == right[place] else OTHER for own in best])
         for at, label in enumerate(best):
             bars.text(0.03, at, classes[label][:LONGEST], va="center", fontsize=8)
-        bars.set(xlim=(0, 1), ylim=(shown - 0.5, -0.5), xticks=[], yticks=[])
+        bars.set(xlim=(0, 1), ylim=(shown - 0.5, -0.5), yticks=[], xticks=(0, 0.5, 1), xticklabels=("0", "", "1"))
+        bars.tick_params(labelsize=7)
+    figure.supxlabel("probability; blue: the right label", fontsize=9)
     return figure
 
 
-def neighbours(queries: np.ndarray, nearest: Mapping[str, np.ndarray]) -> Figure:
-    """Images (count, rows, columns, 3) beside the nearest to each: by what they are compared in, (count, k, ...)."""
+def neighbours(
+    queries: np.ndarray,
+    nearest: Mapping[str, np.ndarray],
+    titles: Sequence[str] = (),
+    alike: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """Images (count, rows, columns, 3) beside the nearest to each: by what they are compared in, (count, k, ...).
+
+    ``titles``: the images' classes; ``alike``: which of the nearest are of the same class, and framed, (count, k).
+    """
     k = next(iter(nearest.values())).shape[1]
     wide = 3 + len(nearest) * k + len(nearest) - 2
     figure, axes = plt.subplots(
-        len(queries), wide, figsize=(0.74 * wide, 0.78 * len(queries)), layout="constrained", squeeze=False
+        len(queries), wide, figsize=(0.74 * wide, 0.84 * len(queries) + 0.3), layout="constrained", squeeze=False
     )
     for panel in axes.flat:
-        panel.axis("off")
-    axes[0, 0].set_title("test", fontsize=9)
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
     for row, image in zip(axes, queries, strict=True):
         row[0].imshow(image)
+    for row, title in zip(axes, titles, strict=False):
+        row[0].set_title(title[:LONGEST], fontsize=7, pad=2, loc="left")
     for block, (name, found) in enumerate(nearest.items()):
         first = 2 + block * (k + 1)
         axes[0, first].set_title(f"nearest in {name}", fontsize=9, loc="left")
-        for row, images in zip(axes, found, strict=True):
-            for panel, image in zip(row[first : first + k], images, strict=True):
+        for place, (row, images) in enumerate(zip(axes, found, strict=True)):
+            for at, (panel, image) in enumerate(zip(row[first : first + k], images, strict=True)):
                 panel.imshow(image)
+                if alike and alike[name][place, at]:
+                    panel.spines[:].set(visible=True, color=SAME, linewidth=2.5)
+    if alike:
+        figure.supxlabel("framed: of the same class as the test image", fontsize=9)
     return figure

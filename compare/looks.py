@@ -20,7 +20,7 @@ GUESS_COLUMNS = ("file", "label", "place", "guess", "probability")
 NEIGHBOUR_COLUMNS = ("file", "place", "neighbour", "distance")
 
 
-def _opened(folder: Path, data: Path, part: str) -> tuple[Outputs, dict[str, np.ndarray], Store]:
+def opened(folder: Path, data: Path, part: str) -> tuple[Outputs, dict[str, np.ndarray], Store]:
     """Outputs with the store that they are of.
 
     Raises:
@@ -62,9 +62,9 @@ def classify(folder: Path, data: Path, told: str | None) -> list[Path]:
     """Write every test image's five likeliest classes, and draw some (figure 4, left). Returns what was written.
 
     Raises:
-        Misuse: as :func:`_opened` and :func:`_chosen` say.
+        Misuse: as :func:`opened` and :func:`_chosen` say.
     """
-    record, arrays, store = _opened(folder, data, "test")
+    record, arrays, store = opened(folder, data, "test")
     split, likely = store.test, arrays["test_probabilities"]
     chosen = _chosen(told, len(split))
     own, count = store.manifest.classes, likely.shape[1]
@@ -95,10 +95,10 @@ def search(folder: Path, data: Path, told: str | None) -> list[Path]:
     """Find the training images nearest to test images in fc7, and draw them (figure 4, right).
 
     Raises:
-        Misuse: as :func:`_opened` and :func:`_chosen` say.
+        Misuse: as :func:`opened` and :func:`_chosen` say.
     """
-    record, arrays, store = _opened(folder, data, "test")
-    _opened(folder, data, "train")
+    record, arrays, store = opened(folder, data, "test")
+    opened(folder, data, "train")
     chosen = _chosen(told, len(store.test))
     found, distances = nearest(arrays["train_features"], np.asarray(arrays["test_features"][chosen]), NEAREST)
     asked, known = (

@@ -66,10 +66,18 @@ class Evidence:
 
 Rule = Callable[[Evidence, Claim], Finding | None]  # None: there is nothing to decide it by
 RULES: dict[str, Rule] = {}
-AT_FULL_SCALE = (
-    "nox -s prepare -- imagenet FOLDER, then "
-    f"nox -s {DEEPSPEED.name} -- train --case imagenet --placement stages --devices gpu:0,gpu:1"
-)
+
+
+def at_full_scale(claim: Claim) -> str:
+    """The commands that train the paper's network on the images of a claim: those of 2012, but where it says 2010."""
+    year, store = "", ""
+    if "ILSVRC-2010" in claim.statement:
+        year = " --year 2010"
+        store = f" --store imagenet-2010 --out results/runs/{DEEPSPEED.name}/imagenet-2010"
+    return (
+        f"nox -s prepare -- imagenet FOLDER{year}, then nox -s {DEEPSPEED.name} -- train --case imagenet{store} "
+        "--placement stages --devices gpu:0,gpu:1"
+    )
 
 
 def rule(name: str) -> Callable[[Rule], Rule]:
@@ -83,7 +91,7 @@ def rule(name: str) -> Callable[[Rule], Rule]:
 def untested(claim: Claim, needs: str = "") -> Finding:
     """What is missing, and the command, or the work, that would bring it."""
     reasons = {
-        "T": "needs runs over seeds, which nox -s claims makes",
+        "T": "its runs over seeds (nox -s claims) are not all in",
         "F": "needs ImageNet and accelerators",
         "shown": "shown, not scored",
         "measured": "needs a bench run of each backend",
@@ -93,5 +101,7 @@ def untested(claim: Claim, needs: str = "") -> Finding:
     reason = needs or reasons[kind]
     if claim.lacks:
         reason = f"there is no code yet for {claim.lacks}" + (", and it needs ImageNet" if kind == "F" else "")
-    further = {"T": claim.how, "shown": claim.how, "F": f"{claim.how} {AT_FULL_SCALE}"}.get(kind, "nox -s audit")
+    # What there is no code for has no command.
+    scale = "" if claim.lacks else f" {at_full_scale(claim)}"
+    further = {"T": claim.how, "shown": claim.how, "F": f"{claim.how}{scale}"}.get(kind, "nox -s audit")
     return Finding(Verdict.NOT_TESTED, reason=reason, test_further=further)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from compare.claims.comparisons import QUANTITIES
+from compare.statistics import LEVEL
 from compare.style import PALETTE, save, strip
 from protocol.backends import BACKENDS
 
@@ -70,35 +71,75 @@ def forest(effects: pd.DataFrame) -> Figure:
     return figure
 
 
+WHAT = {
+    "baseline": "baseline: two columns",
+    "merged": "merged: one column, halved",
+    "cross_everywhere": "two that cross everywhere",
+    "no_crossing": "two that cross in the dense layers alone",
+    "four_column": "four columns",
+    "colour": "baseline, no grey photographs",
+    "swapped": "baseline, the other backend's seeds",
+}
+
+
 def specialise(seeds: pd.DataFrame) -> Figure:
-    """How far the columns' kernels are apart in colour, a dot a run, beside what a random deal of them gives."""
+    """How far the columns' kernels are apart in colour, a dot a run, beside what a random deal of them gives.
+
+    Right of an arm, how many runs of either backend part more than random deals do, at 5 %.
+    """
     own = seeds[seeds["measure"] == "chroma"]
     arms = list(dict.fromkeys(own["arm"]))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", width_ratios=(3, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=(3, 2))
+    own = own.assign(alone=own["p"] <= LEVEL)
     strip(own, x="gap", y="arm", hue="backend", order=arms, size=5, alpha=0.8, ax=left)
     for place, arm in enumerate(arms):
         chance = own.loc[own["arm"] == arm, "gap_by_chance"].mean()
         left.plot([chance] * 2, [place - 0.4, place + 0.4], color="0.3", linewidth=1.5)
-    left.set(xlabel="gap between the columns' mean chroma; line: of a random deal", ylabel="", xlim=(0, None))
+        for at, (backend, runs) in enumerate(own[own["arm"] == arm].groupby("backend", sort=False)):
+            text = f"{runs['alone'].sum()} of {len(runs)}"
+            style = {"transform": left.get_yaxis_transform(), "color": PALETTE[str(backend)], "fontsize": 9}
+            left.text(1.02, place - 0.2 + 0.4 * at, text, va="center", **style)
+    left.text(1.02, 1.02, "p ≤ .05", transform=left.transAxes, fontsize=9)
+    left.set_yticks(range(len(arms)), [WHAT.get(arm, arm) for arm in arms])
+    left.set(
+        xlabel="how far the columns' mean chroma lies apart; line: mean of random deals of the same kernels\n"
+        "chroma: share of a kernel's energy that is not grey",
+        ylabel="",
+        xlim=(0, None),
+    )
     sns.move_legend(left, "lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, title="")
     split = own[own["arm"] == arms[0]].reset_index(drop=True)
     means = split["means"].str.split(expand=True).astype(float)
     for place, (row, pair) in enumerate(zip(split.to_dict("records"), means.to_numpy(), strict=True)):
         right.plot(pair, [place] * len(pair), color="0.8", linewidth=1)
-        for column, (mean, marker) in enumerate(zip(pair, "os", strict=False)):
-            label = f"column {column}" if place == 0 else None
-            right.plot(mean, place, marker, color=PALETTE[row["backend"]], markersize=5, linestyle="", label=label)
-    right.set(xlabel=f"mean chroma of a column's kernels, {arms[0]}", ylabel="run", yticks=[])
-    right.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        for mean, marker in zip(pair, "os", strict=False):
+            right.plot(mean, place, marker, color=PALETTE[row["backend"]], markersize=5, linestyle="")
+    right.set_yticks(range(len(split)), split["seed"], fontsize=7)
+    right.invert_yaxis()
+    right.set(xlabel=f"mean chroma of a column's kernels, {arms[0]}", ylabel="seed")
+    handles = [Line2D([], [], color="0.4", linestyle="", marker=marker) for marker in "os"]
+    right.legend(handles, ("column 0", "column 1"), frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 
 APART = 0.008  # of the widest x: between the backends' marks
+CROSSES = {
+    "baseline": "conv3, dense layers\n(the paper's)",
+    "merged": "one column",
+    "cross_everywhere": "everywhere",
+    "no_crossing": "dense layers",
+    "cross_fc8": "fc8 alone (about half\nthe parameters)",
+    "cross_early": "conv2, dense layers",
+    "four_column": "four columns",
+}
 
 
 def connectivity(table: pd.DataFrame) -> Figure:
-    """Test error against the bytes that cross; nearer to the corner is better."""
-    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    """Test error against the bytes that cross; nearer to the corner is better.
+
+    The line joins the split nets that no other split net beats in both, by the mean of the backends.
+    """
+    figure, axes = plt.subplots(figsize=(10.5, 5), layout="constrained")
     for number, (backend, own) in enumerate(table.groupby("backend", sort=False)):
         colour = PALETTE[str(backend)]
         spread = np.array([own["test_error"] - own["low"], own["high"] - own["test_error"]]) * 100
@@ -112,10 +153,16 @@ def connectivity(table: pd.DataFrame) -> Figure:
             capsize=2,
             label=backend,
         )
+    split = table[table["columns"] > 1]
+    means = split.groupby("arm")[["bytes_crossing", "test_error"]].mean().sort_values("bytes_crossing")
+    best = means[means["test_error"] < means["test_error"].cummin().shift(fill_value=np.inf)]
+    axes.plot(best["bytes_crossing"] / 2**20, 100 * best["test_error"], color="0.7", linewidth=1, zorder=0)
     for place, (arm, own) in enumerate(table.sort_values("bytes_crossing").groupby("arm", sort=False)):
         at, above = own.iloc[0], place % 2 == 1  # neighbours' words would lie on each other
         axes.annotate(
-            f"{arm}\n{at['share_of_step_modelled']:.1%} of a step" if at["columns"] > 1 else f"{arm}\none column",
+            f"{CROSSES.get(arm, arm)}\n{at['share_of_step_modelled']:.1%} of the step"
+            if at["columns"] > 1
+            else "one column",
             (at["bytes_crossing"] / 2**20, 100 * (own["high"].max() if above else own["low"].min())),
             textcoords="offset points",
             xytext=(0, 5 if above else -5),
@@ -124,7 +171,8 @@ def connectivity(table: pd.DataFrame) -> Figure:
             fontsize=8,
         )
     axes.set(
-        xlabel="MiB that cross for an image at full size, there and back; share of the paper's step: modelled",
+        xlabel="MiB that cross for an image at full size, there and back; share of the paper's step: modelled\n"
+        "Words: where columns cross. Bars: 95 % intervals. Line: the split nets that no other split net beats in both",
         ylabel="test error, %",
     )
     axes.margins(x=0.12, y=0.2)
@@ -135,14 +183,14 @@ def connectivity(table: pd.DataFrame) -> Figure:
 def growth(kernels: dict[str, np.ndarray], columns: int) -> Figure:
     """conv1's kernels as training goes on, one run a backend: (epochs + 1, maps, 3, k, k); blocks are columns."""
     figure, axes = plt.subplots(
-        len(kernels), columns, figsize=(7.5, 3.2 * len(kernels)), layout="constrained", squeeze=False
+        len(kernels), columns, figsize=(6, 3.2 * len(kernels)), layout="constrained", squeeze=False
     )
     for row, (name, own) in zip(axes, kernels.items(), strict=True):
         epochs = {"start": 0, "1 epoch": 1, "2 epochs": 2, f"{len(own) - 1} epochs": len(own) - 1}
         for column, panel in enumerate(row):
             blocks = [_tiles(own[epoch], column, columns) for epoch in epochs.values()]
             panel.imshow(np.concatenate(blocks, axis=0), interpolation="nearest")
-            middles = [len(blocks[0]) * (place + 0.45) for place in range(len(blocks))]
+            middles = [len(blocks[0]) * (place + 0.4) for place in range(len(blocks))]
             panel.set_yticks(middles, epochs if column == 0 else [""] * len(epochs))
             panel.set_xticks([])
             panel.tick_params(length=0)
@@ -166,9 +214,11 @@ def by_seed(kernels: dict[str, dict[int, np.ndarray]]) -> Figure:
                 panel = axes[row, block * columns + column]
                 panel.imshow(np.concatenate(list(_own_range(part)), axis=1), interpolation="nearest")
                 if column == 0:
-                    panel.text(-0.02, 0.5, str(seed), ha="right", va="center", fontsize=8, transform=panel.transAxes)
+                    panel.text(
+                        -0.02, 0.5, f"seed {seed}", ha="right", va="center", fontsize=8, transform=panel.transAxes
+                    )
                 if row == 0:
-                    panel.set_title(f"{backend}, column {column}", fontsize=10, loc="left")
+                    panel.set_title(f"{backend}, column {column}: grey → coloured", fontsize=8, loc="left")
     return figure
 
 

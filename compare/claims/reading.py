@@ -25,6 +25,7 @@ from protocol.oracle.network import Arrays, ForwardPass, forward
 
 COLUMNS = ("backend", "weights", "layer", "numbers", "error")
 PIXELS = "pixels"
+STATES = {"trained": "trained", "drawn": "at the start, random weights"}
 PENALTIES = tuple(10.0**power for power in range(-1, 6))
 
 
@@ -84,12 +85,15 @@ def figure(found: list[dict[str, Any]]) -> Figure:
     """Error by layer, as training began and as it ended."""
     table = pd.DataFrame(found)
     table["error"] *= 100
+    table["weights"] = table["weights"].map(STATES)
     drawn, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
     shown = {"x": "layer", "y": "error", "hue": "backend", "style": "weights", "palette": PALETTE}
-    orders = {"hue_order": list(dict.fromkeys(table["backend"])), "style_order": ("trained", "drawn")}
+    orders = {"hue_order": list(dict.fromkeys(table["backend"])), "style_order": list(STATES.values())}
     sns.lineplot(table, **shown, **orders, markers=True, sort=False, ax=axes)
     axes.set(xlabel="what a linear classifier reads", ylabel="its test error, %", ylim=(0, None))
-    sns.move_legend(axes, "lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    entries = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label not in shown.values()]
+    axes.legend(*zip(*entries, strict=True), loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
     return drawn
 
 

@@ -32,6 +32,7 @@ LOOKED_THROUGH = 2000  # images
 AT_ONCE = 100
 LAYERS = ("conv1", "conv3", "conv5", "fc8")
 UNITS, PATCHES = 5, 6
+BEYOND = 0.6  # grey
 STEPS, STEP, FADING = 80, 1.0, 0.02  # of the ascent: steps, their length in grey levels a pixel, and the pull to grey
 QUERIES = 8
 
@@ -124,16 +125,17 @@ def picture(image: np.ndarray) -> np.ndarray:
 def top_patches(outputs: np.ndarray, unit: int, field: Field, pixels: np.ndarray) -> Iterator[np.ndarray]:
     """The patches (size, size, 3) that excite a unit most, each of another image.
 
-    ``pixels``: (images, rows, columns, 3). What a field reaches beyond the image is white.
+    ``pixels``: (images, rows, columns, 3). What a field reaches beyond the image is grey; a field that is wider than
+    the image shows all of it.
     """
     own = outputs[:, unit].reshape(len(outputs), -1)
-    rows = outputs.shape[3] if outputs.ndim == 4 else 1
+    columns = outputs.shape[3] if outputs.ndim == 4 else 1
     for image in np.argsort(-own.max(axis=1), kind="stable")[:PATCHES]:
-        row, column = divmod(int(own[image].argmax()), rows)
+        row, column = divmod(int(own[image].argmax()), columns)
         size = min(field.size, pixels.shape[1])
         whole = size < field.size
         top, left = (0, 0) if whole else (field.start + field.step * at for at in (row, column))
-        patch = np.ones((size, size, 3))
+        patch = np.full((size, size, 3), BEYOND)
         inside = [slice(max(0, at), min(pixels.shape[1], at + size)) for at in (top, left)]
         into = [slice(part.start - at, part.stop - at) for part, at in zip(inside, (top, left), strict=True)]
         patch[into[0], into[1]] = pixels[image, inside[0], inside[1]]
@@ -146,24 +148,33 @@ def layers(trained: Trained) -> Figure:
     count = min(LOOKED_THROUGH, len(experiment.training))
     images = experiment.clean_views(np.arange(count))
     pixels = shown(experiment, np.arange(count))
-    figure = plt.figure(figsize=(13, 8.4), layout="constrained")
+    figure = plt.figure(figsize=(13, 8.8), layout="constrained")
     for part, name in zip(np.asarray(figure.subfigures(2, 2)).flat, LAYERS, strict=True):
-        part.suptitle(f"{name}: by ascent, then the patches that excite it most", fontsize=10)
+        most = "the patches that excite it most" if name.startswith("conv") else "the images of its largest logits"
+        part.suptitle(f"{name}: an image found by ascent, then {most}", fontsize=10)
         axes = part.subplots(UNITS, 1 + PATCHES)
         outputs = trained.all_outputs(name, images)
         units = np.linspace(0, outputs.shape[1] - 1, UNITS).round().astype(int)
-        field = Field.of(experiment.network, name if name.startswith("conv") else LAYERS[-2])
-        if not name.startswith("conv"):
-            field = replace(field, size=10**6)
+        whole = Field(pixels.shape[1], 1, 0)
+        field = Field.of(experiment.network, name) if name.startswith("conv") else whole
         for row, unit in zip(axes, units, strict=True):
             for panel in row:
-                panel.axis("off")
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set(color="0.8", linewidth=0.5)
             row[0].imshow(picture(trained.excite(name, int(unit))), interpolation="nearest")
-            title = experiment.store.manifest.classes[unit] if name == LAYERS[-1] else f"map {unit}"
+            title = (
+                experiment.store.manifest.classes[unit] if name == LAYERS[-1] else _map(experiment.network, name, unit)
+            )
             row[0].set_title(title, fontsize=7, pad=2)
             for panel, patch in zip(row[1:], top_patches(outputs, int(unit), field, pixels), strict=False):
                 panel.imshow(patch, interpolation="nearest")
     return figure
+
+
+def _map(network: Network, name: str, unit: int) -> str:
+    """A convolution's map, with the column that has it."""
+    (layer,) = (layer for layer in network if layer.name == name)
+    return f"map {unit}, column {unit * layer.columns // layer.shape_out[0]}"
 
 
 def shown(experiment: Experiment, samples: np.ndarray, *, test: bool = False) -> np.ndarray:
@@ -180,12 +191,13 @@ def neighbours(trained: Trained) -> Figure:
     known = np.arange(min(LOOKED_THROUGH, len(experiment.training)))
     asked = _one_of_each(experiment)
     memory, (queries,) = experiment.clean_views(known), experiment.test_views(asked, ten=False)
+    labels, right = np.asarray(experiment.training.labels), np.asarray(experiment.testing.labels)[asked]
     last = experiment.network.layers[-2].name
     spaces = {
         "fc7": (trained.all_outputs(last, memory).reshape(len(memory), -1), trained.outputs(last, queries)),
         "pixels": (memory.reshape(len(memory), -1), queries.reshape(len(queries), -1)),
     }
-    found = {}
+    found, alike = {}, {}
     for name, (memorised, places) in spaces.items():
         nearest = np.array(
             [
@@ -195,7 +207,9 @@ def neighbours(trained: Trained) -> Figure:
         )
         pixels = shown(experiment, nearest.ravel())
         found[name] = pixels.reshape(*nearest.shape, *pixels.shape[1:])
-    return gallery.neighbours(shown(experiment, asked, test=True), found)
+        alike[name] = labels[nearest] == right[:, None]
+    titles = [experiment.store.manifest.classes[label] for label in right]
+    return gallery.neighbours(shown(experiment, asked, test=True), found, titles, alike)
 
 
 def guesses(trained: Trained) -> Figure:
@@ -230,6 +244,7 @@ def draw(folder: Path, data: Path) -> list[str]:
     for backend, trained in networks.items():
         for name, figure in (("layers", layers), ("neighbours", neighbours), ("guesses", guesses)):
             drawn = figure(trained)
+            drawn.suptitle(f"{backend}, seed {BACKENDS[backend].accuracy_seeds[0]}", x=0.01, ha="left", fontsize=10)
             save(drawn, folder / f"{name}-{backend}.png")
             made.append(f"{name}-{backend}.png")
     return made

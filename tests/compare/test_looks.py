@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compare import looks
+from compare import ensemble, looks
 from protocol.base.files import digest_file
 from protocol.base.sealed import write_sealed
 from protocol.datasets.folders import material_of
@@ -29,23 +29,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(folder: Path, data: Path, classes: list[str], parts: tuple[str, ...] = ("train", "test")) -> None:
+def write(
+    folder: Path,
+    data: Path,
+    classes: list[str],
+    parts: tuple[str, ...] = ("train", "test"),
+    *,
+    model: str = "",
+    views: int = 1,
+    likely: np.ndarray | None = None,
+) -> None:
     """Outputs in which a picture's features are its class and its number, and its likeliest class its own."""
     folder.mkdir()
     store = open_store(data / "mine")
     for part, split in (("train", store.train), ("test", store.test)):
         if part in parts:
             features = np.stack([10.0 * split.labels, np.arange(len(split))], axis=1).astype(np.float32)
-            likely = np.full((len(split), 3), 0.1, np.float32)
-            likely[np.arange(len(split)), split.labels] = 0.8
+            own = np.full((len(split), 3), 0.1, np.float32)
+            own[np.arange(len(split)), split.labels] = 0.8
             np.save(folder / f"{part}_features.npy", features)
-            np.save(folder / f"{part}_probabilities.npy", likely)
+            np.save(folder / f"{part}_probabilities.npy", own if likely is None else likely)
     record = Outputs(
         backend="gluon",
-        model="",
+        model=model,
         store="mine",
         store_digest=store.manifest.digest,
-        views=1,
+        views=views,
         classes=classes,
         sha256={path.name: digest_file(path) for path in folder.glob("*.npy")},
     )
@@ -103,3 +112,39 @@ def test_what_does_not_belong_together_is_refused(data: Path, tmp_path: Path) ->
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with refused("test_features.npy", "altered"):
         looks.classify(tmp_path / "out", data, None)
+
+
+def test_models_that_err_on_different_images_err_less_averaged(data: Path, tmp_path: Path) -> None:
+    """Each is a little wrong on one of the two test images and very right on the other."""
+    labels = np.asarray(open_store(data / "mine").test.labels)
+    for wrong, name in enumerate("ab"):
+        right = np.where(np.arange(2) == wrong, 0.4, 0.9).astype(np.float32)
+        likely = np.stack([np.where(labels == label, right, 1 - right) for label in range(2)], axis=1)
+        write(tmp_path / name, data, ["cat", "dog"], ("test",), model=name, likely=likely)
+    table = tmp_path / "average.csv"
+    found = ensemble.average([tmp_path / "a", tmp_path / "b"], data, table)
+    assert [row["top1_error"] for row in found] == [0.5, 0.5, 0.0]
+    assert [row["outputs"] for row in rows(table)][-1] == ensemble.AVERAGED
+    assert rows(table)[-1]["images"] == "2"
+
+
+def test_what_cannot_be_averaged_is_refused(data: Path, tmp_path: Path) -> None:
+    even = np.full((2, 2), 0.5, np.float32)
+    write(tmp_path / "one", data, [], ("test",), model="one", likely=even)
+    write(tmp_path / "same", data, [], ("test",), model="one", likely=even)
+    write(tmp_path / "ten", data, [], ("test",), model="ten", likely=even, views=10)
+    write(tmp_path / "three", data, [], ("test",), model="three")
+    write(tmp_path / "named", data, ["dog", "cat"], ("test",), model="named", likely=even)
+    write(tmp_path / "training", data, [], ("train",), model="training")
+    for others, *words in (
+        ([], "two models or more"),
+        (["same"], "one model", "once"),
+        (["ten"], "more or fewer views"),
+        (["three"], "other classes"),
+        (["named"], "other classes"),
+        (["training"], "nothing of the test part"),
+        (["absent"], "no outputs in"),
+    ):
+        with refused(*words):
+            ensemble.average([tmp_path / "one", *(tmp_path / name for name in others)], data, tmp_path / "average.csv")
+        assert not (tmp_path / "average.csv").exists()

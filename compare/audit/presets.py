@@ -85,17 +85,15 @@ def sentences(table: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
     for (preset, deviations), group in single.groupby(["preset", "deviations"], sort=False):
         whose = preset if preset == deviations else f"{preset} with {deviations}'s deviations"
         low, high = group["share"].min(), group["share"].max()
-        found.append(f"{whose}: {low:.2%} of the logits depends on the image at step 0 ({_span(low, high)}).")
+        found.append(f"{whose}: {low:.2%} of the logits' size depends on the image at step 0 ({_span(low, high)}).")
     for preset, group in losses.groupby("preset", sort=False):
         ends = group[group["step"] > group["step"].max() - 32].groupby("backend")["loss"].mean()
         first = group[group["step"] == 0]["loss"].mean()
-        last = ", ".join(f"{_amount(loss)} ({backend})" for backend, loss in ends.items())
-        found.append(f"{preset}: the loss goes from {first:.2f} to {last} in {group['step'].max() + 1} steps.")
+        last = ", ".join(f"{loss:.2f} ({backend})" for backend, loss in ends.items() if np.isfinite(loss))
+        lost = " and ".join(str(backend) for backend, loss in ends.items() if not np.isfinite(loss))
+        goes = " and ".join([f"goes to {last}"] * bool(last) + [f"diverges in {lost}"] * bool(lost))
+        found.append(f"{preset}: from {first:.2f} the loss {goes} in {group['step'].max() + 1} steps.")
     return found
-
-
-def _amount(loss: float) -> str:
-    return f"{loss:.2f}" if np.isfinite(loss) else "no number: it diverges"
 
 
 def _span(low: float, high: float) -> str:

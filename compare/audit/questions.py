@@ -42,6 +42,19 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         """What each backend's runs came to."""
         return " and ".join(f"{verdicts.loc[claim, name] or 'nothing yet'} ({name})" for name in BACKENDS)
 
+    def one_level() -> str:
+        """By the intervals of both backends: whether one column errs more than two."""
+        low, high = (verdicts.loc["notes-merged", f"interval_{end}"] for end in ("low", "high"))
+        if low == "" or low <= 0 <= high:
+            return "Not told yet."
+        word, side = ("Yes,", "above") if low > 0 else ("No, not", "below")
+        return f"{word} here: both 95 % intervals of how much more it errs lie {side} 0."
+
+    def parted() -> str:
+        """Whether all of a backend's runs together tell, where only one backend's do."""
+        said = verdicts.loc["specialise", "reason"].split("; ")
+        return next((f"; over all runs {part}" for part in said if part.startswith("the columns part")), "")
+
     def in_float64(backend: str) -> str:
         return verdicts.loc["notes-one-gpu", backend].split(" ")[0] or "an amount not measured"
 
@@ -71,15 +84,15 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         ),
         Answer(
             "Does a one-level version fall short?",
-            f"Test error on one level of the same maps, less that of two columns: {measured('notes-merged')} (claim "
-            f"notes-merged: {says('notes-merged')}).",
+            f"{one_level()} Test error of one column with as many maps, less that of two columns: {measured('notes-merged')} "
+            f"(claim notes-merged: {says('notes-merged')}).",
             ("notes-merged",),
         ),
         Answer(
             "Do shape and colour really separate, or was it chance?",
-            "The columns' kernels are further apart in colour than random halves of the same kernels are, by themselves, in "
-            f"{measured('specialise')} (claim specialise: {says('specialise')}). One run a backend is drawn in the kernels "
-            "figure, which settles nothing by itself.",
+            "Run by run, held against random halves of the same kernels, the columns' kernels lie apart in colour with "
+            f"{measured('specialise')}{parted()} (claim specialise: {says('specialise')}). A figure of one run's kernels, "
+            "such as the paper's figure 3, settles nothing.",
             ("specialise",),
         ),
         Answer(

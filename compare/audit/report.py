@@ -120,7 +120,7 @@ def surroundings(runs: Runs) -> list[str]:
 def provenance(runs: Runs) -> str:
     commits = sorted({run.record.commit[:12] + "+" * run.record.commit.endswith("+") for run in runs.finished})
     return (
-        f"From {len(runs.finished)} runs at commit {', '.join(commits)}. Photographs stand in for ImageNet: directions seen on "
+        f"From {len(runs.finished)} runs at {'commits' if len(commits) > 1 else 'commit'} {', '.join(commits)}. Photographs stand in for ImageNet: directions seen on "
         "them are small-scale evidence and can't contradict a claim about ImageNet."
     )
 

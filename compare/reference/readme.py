@@ -132,8 +132,8 @@ def _widest(climbed: pd.DataFrame) -> list[str]:
         rows.append(f"| {kind} | {row['tolerance']:.1e} | {row['difference']:.1e} | {row['case']} | {row['left']} |")
     head = "| quantity | widest bound | seen there | case | by |\n|---|---|---|---|---|\n"
     intro = (
-        "How wide the free reading is, in which float32 makes its own choices: relative distances from the oracle, "
-        "each kind where its bound is widest. What rests on several updates parts that far between two correct runs."
+        "The widest bound of each kind of quantity in the free reading, in which float32 makes its own choices in ReLU "
+        "and pooling: relative distances from the oracle. After several updates even two correct runs differ so much."
     )
     return [intro, head + "\n".join(rows)]
 

@@ -148,6 +148,25 @@ def read_csv(path: Path, **settings: Any) -> pd.DataFrame:
         raise Damaged(f"{path} is no table ({one_line(error)})") from None
 
 
+def read_kept(path: Path, columns: tuple[str, ...], command: str, **settings: Any) -> pd.DataFrame:
+    """A table that ``command`` wrote, with just these columns; one without rows where there is none yet.
+
+    Raises:
+        Damaged: it is not as it was written.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    table = read_csv(path, **settings)
+    if tuple(table.columns) != columns or not isinstance(table.index, pd.RangeIndex) or table.empty:
+        raise altered(path, command)
+    return table
+
+
+def altered(path: Path, command: str) -> Damaged:
+    """The refusal of a table that is not what ``command`` wrote."""
+    return Damaged(f"{path} is not as it was written: delete it, and {command} writes it anew")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object that a bench wrote beside its tables.
 

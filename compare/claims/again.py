@@ -12,18 +12,17 @@ import pandas as pd
 from compare.claims.arms import ARMS, STUDIES
 from compare.claims.pack import Packed
 from compare.claims.shards import ROOT, Place, Task, train
-from compare.load import read_csv
+from compare.load import altered, read_kept
 from paper.names import unknown
 from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.provenance import sources_of
-from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
 from protocol.runs.record import Record, read_record
 
 AGAIN = Place(root=ROOT.absolute() / "again")
 TIMED = ("steps.csv",)  # holds images a second, which no two runs share
-TABLE = "again.csv"
+TABLE, COMMAND = "again.csv", "nox -s claims -- --again"
 COLUMNS = ("run", "files", "differing", "processor", "trained_on", "commit")
 
 
@@ -80,10 +79,7 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         Damaged: it is not as it was written.
     """
-    path = folder / TABLE
-    if not path.is_file():
-        return pd.DataFrame(columns=COLUMNS)
-    table = read_csv(path, dtype=str, keep_default_na=False)
-    if tuple(table.columns) != COLUMNS or not table["files"].str.isdecimal().all():
-        raise Damaged(f"{path} is not as it was written: delete it, and nox -s claims -- --again writes it anew")
+    table = read_kept(folder / TABLE, COLUMNS, COMMAND, dtype=str, keep_default_na=False)
+    if not table["files"].str.isdecimal().all():
+        raise altered(folder / TABLE, COMMAND)
     return table

@@ -20,16 +20,15 @@ from compare.claims.arms import ARMS, Arm
 from compare.claims.comparisons import COMPARISONS, PASSES
 from compare.claims.plan import images_of
 from compare.limit import limit, printed
-from compare.load import read_csv
+from compare.load import altered, read_csv, read_kept
 from paper.cost import train_flops
 from protocol.backends import BACKENDS, Backend
 from protocol.base.errors import Misuse
 from protocol.base.log import log
 from protocol.base.provenance import current_commit, processor_name
-from protocol.base.sealed import Damaged
 from protocol.base.tables import write_table
 
-TABLE = "clock.csv"
+TABLE, COMMAND = "clock.csv", "nox -s claims -- --clock"
 COLUMNS = ("backend", "arm", "repeat", "images_per_second", "pass_seconds", "of_peak", "processor", "commit")
 REPEATS, STEPS = 5, 100
 
@@ -69,18 +68,14 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         Damaged: it is not as it was written.
     """
-    path = folder / TABLE
-    if not path.is_file():
-        return pd.DataFrame(columns=COLUMNS)
-    table = read_csv(path)
-    whole = tuple(table.columns) == COLUMNS and isinstance(table.index, pd.RangeIndex) and not table.empty
-    whole = whole and bool(table.drop(columns="commit").notna().all(axis=None))
+    table = read_kept(folder / TABLE, COLUMNS, COMMAND)
+    whole = bool(table.drop(columns="commit").notna().all(axis=None))
     whole = whole and set(table["backend"]) <= set(BACKENDS) and set(table["arm"]) <= {arm.name for arm in timed()}
-    for name in ("images_per_second", "pass_seconds", "of_peak") if whole else ():
+    for name in ("images_per_second", "pass_seconds", "of_peak") if whole and len(table) else ():
         numbers = table[name].to_numpy()
         whole = whole and numbers.dtype.kind in "if" and bool(np.isfinite(numbers).all() and (numbers > 0).all())
     if not whole:
-        raise Damaged(f"{path} is not as it was written: delete it, and nox -s claims -- --clock measures it anew")
+        raise altered(folder / TABLE, COMMAND)
     return table
 
 

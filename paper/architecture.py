@@ -231,6 +231,8 @@ class Variant:
 
     ``without``: a convolution that is left out with its nonlinearity. What follows it stays, norm and pooling included,
     so that all other maps keep their sizes; the convolution that comes first goes over the image as conv1 does.
+    ``sixth``: one more convolution over the last pooling layer (section 6, of the networks that were trained on all of
+    ImageNet). The paper says no more of it; here it is like conv5, within its column.
     """
 
     maps: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
@@ -240,10 +242,14 @@ class Variant:
     norm: bool = True
     padded_input: bool = False  # conv1 of 224 crops with a pad of 2
     without: str = ""
+    sixth: bool = False
 
 
-# The last three are of the network for CIFAR-10.
-LAYER_NUMBERS = {name: number for number, name in enumerate(LAYERS, start=1)} | {"local3": 3, "local4": 4, "fc10": 5}
+# Which random numbers a layer's first weights are; three names are of the network for CIFAR-10.
+LAYER_NUMBERS = {name: number for number, name in enumerate(LAYERS, start=1)} | {
+    **{"local3": 3, "local4": 4, "fc10": 5},
+    "conv6": 9,
+}
 ENDS = frozenset({LAYERS[-1], "fc10"})  # the layers that give logits
 DENSE = frozenset({"fc6", "fc7", "fc8"})
 VARIANTS = {
@@ -259,6 +265,7 @@ VARIANTS = {
     "merged_parameters": Variant(maps=(88, 240, 352, 352, 240), columns=1),
     "merged_products": Variant(maps=(72, 200, 304, 304, 200), columns=1),
     **{f"without_{name}": Variant(without=name) for name in LAYERS if name.startswith("conv")},
+    "sixth_conv": Variant(sixth=True),
 }
 
 
@@ -356,6 +363,10 @@ class _Builder:
             waiting = []
             for step in steps:
                 self.step(*step)
+        if plan.sixth:
+            self.conv("conv6", self.scaled(plan.maps[-1]), 3, 1, 1)
+            # relu6 is fc6's.
+            self.add(Activation(f"{self.activation}_conv6", self.shape, self.shape, plan.columns, self.activation))
         for number, units in zip((6, 7), plan.units, strict=True):
             self.dense(f"fc{number}", self.scaled(units))
             self.step("relu", number)

@@ -26,7 +26,7 @@ class Claim:
     how: str
     record_at: str = ""
     retrained: str = ""
-    lacks: str = ""
+
     digits: int | None = None
     tolerance: float | None = None
     caveat: str = ""

@@ -175,7 +175,7 @@ def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: 
             places = prod(layer.shape_out[1:])
             # A layer that reads both columns has an input of each; one buffer serves them, one after the other.
             inputs = network.columns if layer.crosses else 1
-            parts += weights(layer) // devices // inputs * -(-places // PARTIAL_SUMS[layer.name])
+            parts += weights(layer) // devices // inputs * -(-places // PARTIAL_SUMS.get(layer.name, places))
     if devices > 1:
         outputs += sum(floats // devices for floats in crossing_floats(network).values())
     image = prod(network.input_shape)

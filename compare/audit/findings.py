@@ -66,6 +66,7 @@ class Evidence:
 
 Rule = Callable[[Evidence, Claim], Finding | None]  # None: there is nothing to decide it by
 RULES: dict[str, Rule] = {}
+TRAINS = f"nox -s {DEEPSPEED.name} -- train"
 
 
 def at_full_scale(claim: Claim) -> str:
@@ -75,7 +76,7 @@ def at_full_scale(claim: Claim) -> str:
         year = " --year 2010"
         store = f" --store imagenet-2010 --out results/runs/{DEEPSPEED.name}/imagenet-2010"
     return (
-        f"nox -s prepare -- imagenet FOLDER{year}, then nox -s {DEEPSPEED.name} -- train --case imagenet{store} "
+        f"nox -s prepare -- imagenet FOLDER{year}, then {TRAINS} --case imagenet{store} "
         "--placement stages --devices gpu:0,gpu:1"
     )
 
@@ -98,10 +99,6 @@ def untested(claim: Claim, needs: str = "") -> Finding:
         "E": "needs a parity run of each backend",
     }
     kind = next(letter for letter in reasons if letter in claim.tests)
-    reason = needs or reasons[kind]
-    if claim.lacks:
-        reason = f"there is no code yet for {claim.lacks}" + (", and it needs ImageNet" if kind == "F" else "")
-    # What there is no code for has no command.
-    scale = "" if claim.lacks else f" {at_full_scale(claim)}"
+    scale = "" if TRAINS in claim.how else f" {at_full_scale(claim)}"
     further = {"T": claim.how, "shown": claim.how, "F": f"{claim.how}{scale}"}.get(kind, "nox -s audit")
-    return Finding(Verdict.NOT_TESTED, reason=reason, test_further=further)
+    return Finding(Verdict.NOT_TESTED, reason=needs or reasons[kind], test_further=further)

@@ -8,6 +8,8 @@ from paper.architecture import LAYER_NUMBERS, Network
 from paper.recipe import Preset
 from protocol.base.random_bits import Purpose, normal
 
+LIKE = {"conv6": "conv5"}  # of a layer that no recipe names, whose deviation it has
+
 
 def initial_deviations(network: Network, full: Network, preset: Preset) -> dict[str, float]:
     """Standard deviation of each layer's initial weights.
@@ -17,7 +19,8 @@ def initial_deviations(network: Network, full: Network, preset: Preset) -> dict[
     """
     fan_in = {layer.name: prod(layer.weight_shape[1:]) for layer in full.weighted()}
     return {
-        layer.name: preset.deviation[layer.name] * (fan_in[layer.name] / prod(layer.weight_shape[1:])) ** 0.5
+        layer.name: preset.deviation[LIKE.get(layer.name, layer.name)]
+        * (fan_in[layer.name] / prod(layer.weight_shape[1:])) ** 0.5
         for layer in network.weighted()
     }
 

@@ -29,7 +29,7 @@ from tests.support.backends import (
 
 # Which readings each placement can carry out.
 READINGS = [(preset, "single") for preset in PRESETS] + [(preset, "columns") for preset in BY_COLUMN]
-TWO_COLUMNS = [name for name in VARIANTS if "cross" in name]
+TWO_COLUMNS = [name for name in VARIANTS if tiny(variant=name).network().columns == 2]
 
 
 def distances(case: Case, placement: str, dtype: str, *, imposed: bool = False) -> dict[str, float]:

@@ -20,6 +20,7 @@ from paper.architecture import (
     network,
     variant,
 )
+from paper.cost import parameters
 from paper.recipe import PRESETS
 
 CAN_CROSS = ["conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
@@ -378,3 +379,16 @@ def test_columns_refuse_what_they_cannot_share() -> None:
     with pytest.raises(ValueError, match=r"^fc8 has 7 maps, which 2 columns cannot share$"):
         two_column(classes=7)
     assert network("merged", PRESETS["paper"], classes=7).layers[-1].shape_out == (7, 1, 1)
+
+
+def test_a_sixth_convolution_goes_over_the_last_pooling_layer() -> None:
+    table = network("sixth_conv", PRESETS["paper"])
+    names = [layer.name for layer in table]
+    assert len(set(names)) == len(names)
+    at = names.index("pool5")
+    assert names[at : at + 4] == ["pool5", "conv6", "relu_conv6", "fc6"]
+    sixth = table.layers[at + 1]
+    assert isinstance(sixth, Conv)
+    assert (sixth.shape_in, sixth.shape_out, sixth.groups, sixth.crosses) == ((256, 6, 6), (256, 6, 6), 2, False)
+    assert parameters(table) - parameters(two_column()) == 256 * 128 * 9 + 256
+    assert network("sixth_conv", PRESETS["paper"], "tiny").parameter_shapes()["conv6.weight"] == (16, 8, 3, 3)

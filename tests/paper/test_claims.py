@@ -109,12 +109,6 @@ def test_run_137s_two_errors_are_further_apart_than_the_paper_says() -> None:
     assert figures(CLAIMS["val-test"].paper) == [0.1]
 
 
-def test_a_claim_lacks_code_or_names_what_is_compared() -> None:
-    """What cannot be decided by a command says which code is missing, and what can does not."""
-    lacking = "pretrain-6 ensemble-7 fall-2009"
-    assert {name for name, claim in CLAIMS.items() if claim.lacks} == set(lacking.split())
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [

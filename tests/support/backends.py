@@ -18,7 +18,16 @@ from protocol.oracle.quantities import centred
 SEED, BATCH = 5, 8
 # Relative norms of a difference. float32 rounds at 6e-8; some gradients of biases are small sums of large terms.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
-VARIANTS = ("merged", "half", "no_crossing", "cross_everywhere", "cross_at=conv2,conv4,fc7", "cross_at=", "owt")
+VARIANTS = (
+    "merged",
+    "half",
+    "no_crossing",
+    "cross_everywhere",
+    "cross_at=conv2,conv4,fc7",
+    "cross_at=",
+    "owt",
+    "sixth_conv",
+)
 Pair = tuple[np.ndarray | float, np.ndarray | float]
 CIFAR = ("cifar", "cifar-no-norm", "cifar-tanh")
 ABLATIONS = ("tanh", "no-norm", "no-overlap", "no-overlap-147", "no-dropout")

@@ -68,7 +68,7 @@ def _splits(evidence: Evidence) -> list[dict[str, Any]]:
         for _ in range(SPLITS):
             order = generator.permutation(len(errors))
             rejected.append(effect_of(errors[order[:half]] - errors[order[half : 2 * half]]).direction != 0)
-        found.append(_row(SAME, backend, f"{BASELINE.name}, test_error", rejected))
+        found.append(_row(SAME, backend, f"{BASELINE.name}, {QUANTITIES['test_error'].said}", rejected))
     return found
 
 

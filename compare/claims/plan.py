@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compare.claims.arms import ARMS, BASELINE, STUDIES, Arm, queue_of, seeds_of
-from compare.claims.comparisons import COMPARISONS, PRIMARY, measure
+from compare.claims.comparisons import COMPARISONS, PRIMARY, QUANTITIES, measure
 from compare.claims.pack import Packed
 from compare.claims.shards import OWN, Place, Task
 from compare.load import read_csv
@@ -131,8 +131,8 @@ def write(studied: list[Packed], folder: Path = PLAN) -> list[str]:
         own = [row for row in own if row["quantity"] == comparison.quantity]
         worst = max(row["smallest_effect"] for row in own)
         said.append(
-            f"{comparison.claim}: {comparison.name}, {comparison.quantity}, {own[0]['seeds']} seeds a backend: "
-            f"power .8 for an effect of {worst:.3g}"
+            f"{comparison.claim}: {comparison.name} in {QUANTITIES[comparison.quantity].said}, "
+            f"{own[0]['seeds']} seeds a backend: power .8 for an effect of {worst:.3g}"
         )
     return said
 

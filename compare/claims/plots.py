@@ -243,8 +243,8 @@ def draw(
     tables: dict[str, list[dict[str, Any]]],
     kernels: dict[str, np.ndarray],
     by_seeds: dict[str, dict[int, np.ndarray]],
-) -> list[str]:
-    """Write the figures that there is something for, and return their files' names."""
+) -> None:
+    """Write the figures that there is something for."""
     made = {}
     if tables["effects"]:
         made["forest"] = forest(pd.DataFrame(tables["effects"]))
@@ -258,4 +258,3 @@ def draw(
         made["kernels"] = by_seed(by_seeds)
     for name, figure in made.items():
         save(figure, folder / f"{name}.png")
-    return [f"{name}.png" for name in made]

@@ -72,13 +72,13 @@ def _ends(network: Network) -> Iterator[tuple[str, str]]:
         last = layer.name
 
 
-def error(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, right: np.ndarray) -> float:
-    """Share of ``asked`` (images, numbers) whose class a linear classifier fitted on ``known`` gets wrong.
+def error(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np.ndarray) -> float:
+    """Share of ``asked`` (images, numbers), of classes ``truth``, that a linear classifier of ``known`` gets wrong.
 
     Its penalty is the best on what was fitted, each image left out in turn.
     """
     classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=PENALTIES))
-    return float(1 - classifier.fit(known.astype(np.float64), labels).score(asked.astype(np.float64), right))
+    return float(1 - classifier.fit(known.astype(np.float64), labels).score(asked.astype(np.float64), truth))
 
 
 def figure(found: list[dict[str, Any]]) -> Figure:

@@ -43,7 +43,8 @@ def train_anew(
     run, known = runs[key], runs[key].record
     if known.backend not in interpreters:
         raise Misuse(f"no interpreter is named for {known.backend}: nox -s claims names both")
-    told, backend = read(table), BACKENDS[known.backend]
+    backend = BACKENDS[known.backend]
+    read(table)  # a damaged one is refused before anything is trained
     if not checkout and sources_of(backend.module) != known.sources:
         raise Misuse(_strange(key, known))
     if checkout and not (checkout / backend.module).is_dir():
@@ -61,7 +62,7 @@ def train_anew(
     differing = sorted(name for name in names if known.files.get(name) != found.files.get(name))
     where = {"processor": known.processor, "trained_on": found.processor, "commit": found.commit}
     row = {"run": key, "files": len(names), "differing": " ".join(differing), **where}
-    others = [other for other in told.to_dict("records") if other["run"] != key]
+    others = [other for other in read(table).to_dict("records") if other["run"] != key]
     write_table(table / TABLE, COLUMNS, [*others, row])
     return differing
 

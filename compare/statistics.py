@@ -64,10 +64,8 @@ def power_of(effect: float, error: float, count: int, level: float = LEVEL) -> f
     """The chance that a two-sided paired t test finds a true mean, given the standard error of ``count`` seeds."""
     if error == 0:
         return 1.0
-    critical = stats.t.ppf(1 - level / 2, count - 1)
-    below, above = stats.nct.cdf([-critical, critical], count - 1, effect / error)
-    found = float(1 - above + below)
-    return 1.0 if np.isnan(found) else found  # far beyond, scipy's distribution is no number
+    # The other tail, of a mean the wrong way round, is no number far beyond, and nothing before.
+    return float(stats.nct.sf(stats.t.ppf(1 - level / 2, count - 1), count - 1, effect / error))
 
 
 def equivalence_power(margin: float, error: float, count: int) -> float:

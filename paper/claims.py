@@ -26,7 +26,6 @@ class Claim:
     how: str
     record_at: str = ""
     retrained: str = ""
-
     digits: int | None = None
     tolerance: float | None = None
     caveat: str = ""

@@ -159,7 +159,8 @@ def held_2012(network: Network, batch: int, *, devices: int = 1, weight_copies: 
     Norm layers keep their denominators; ``weight_copies`` of 3 are weights, their increments (momentum) and their
     gradients, of 2 weights and increments with the gradient added in place. ReLU and dropout work in place, dropout by
     a mask that stays. A convolution's gradient by its weights is found in parts, each over so many places of the maps
-    (:data:`PARTIAL_SUMS`), which are held side by side before they are added up.
+    (:data:`PARTIAL_SUMS`; of a layer that is not there, in one part), which are held side by side before they are added
+    up.
     """
     held = parameters(network) * width // devices
     outputs = denominators = parts = masks = 0

@@ -45,6 +45,9 @@ class DataReading:
     divisor: float = 1.0
 
 
+LIKE = {"conv6": "conv5"}  # the layer whose start one has that no recipe names
+
+
 @dataclass(frozen=True)
 class Preset:
     """One interpretation of the recipe.
@@ -71,6 +74,14 @@ class Preset:
     inverted_dropout: bool = False
     ceil_input: bool = False  # 224 crops and conv1 sized by 1 + ceil((i - k) / s), as cuda-convnet did
     crossing: bool = True  # False: no layer but the fully-connected ones reads the other column
+
+    def deviation_of(self, layer: str) -> float:
+        """The standard deviation of a layer's first weights, at full size."""
+        return self.deviation[LIKE.get(layer, layer)]
+
+    def bias_of(self, layer: str) -> float:
+        """What a layer's biases start at."""
+        return self.bias_start if LIKE.get(layer, layer) in self.ones else 0.0
 
     def decay_of(self, name: str) -> float:
         """The decay of a parameter by its canonical name."""

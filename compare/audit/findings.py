@@ -66,7 +66,6 @@ class Evidence:
 
 Rule = Callable[[Evidence, Claim], Finding | None]  # None: there is nothing to decide it by
 RULES: dict[str, Rule] = {}
-TRAINS = f"nox -s {DEEPSPEED.name} -- train"
 
 
 def at_full_scale(claim: Claim) -> str:
@@ -76,7 +75,7 @@ def at_full_scale(claim: Claim) -> str:
         year = " --year 2010"
         store = f" --store imagenet-2010 --out results/runs/{DEEPSPEED.name}/imagenet-2010"
     return (
-        f"nox -s prepare -- imagenet FOLDER{year}, then {TRAINS} --case imagenet{store} "
+        f"nox -s prepare -- imagenet FOLDER{year}, then nox -s {DEEPSPEED.name} -- train --case imagenet{store} "
         "--placement stages --devices gpu:0,gpu:1"
     )
 
@@ -99,6 +98,6 @@ def untested(claim: Claim, needs: str = "") -> Finding:
         "E": "needs a parity run of each backend",
     }
     kind = next(letter for letter in reasons if letter in claim.tests)
-    scale = "" if TRAINS in claim.how else f" {at_full_scale(claim)}"
+    scale = "" if "nox -s" in claim.how else f" {at_full_scale(claim)}"
     further = {"T": claim.how, "shown": claim.how, "F": f"{claim.how}{scale}"}.get(kind, "nox -s audit")
     return Finding(Verdict.NOT_TESTED, reason=needs or reasons[kind], test_further=further)

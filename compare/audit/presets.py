@@ -92,7 +92,7 @@ def sentences(table: pd.DataFrame, losses: pd.DataFrame) -> list[str]:
         last = ", ".join(f"{loss:.2f} ({backend})" for backend, loss in ends.items() if np.isfinite(loss))
         lost = " and ".join(str(backend) for backend, loss in ends.items() if not np.isfinite(loss))
         goes = " and ".join([f"goes to {last}"] * bool(last) + [f"diverges in {lost}"] * bool(lost))
-        found.append(f"{preset}: from {first:.2f} the loss {goes} in {group['step'].max() + 1} steps.")
+        found.append(f"{preset}: from {first:.2f} the loss {goes} within {group['step'].max() + 1} steps.")
     return found
 
 

@@ -48,7 +48,10 @@ def answers(tables: dict[str, pd.DataFrame]) -> list[Answer]:
         if low == "" or low <= 0 <= high:
             return "Not told yet."
         word, side = ("Yes,", "above") if low > 0 else ("No, not", "below")
-        return f"{word} here: both 95 % intervals of how much more it errs lie {side} 0."
+        holm = (
+            ", though not after Holm's correction" if verdicts.loc["notes-merged", "verdict"] == "inconclusive" else ""
+        )
+        return f"{word} here: both 95 % intervals of how much more it errs lie {side} 0{holm}."
 
     def parted() -> str:
         """Whether all of a backend's runs together tell, where only one backend's do."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from compare.audit.findings import Finding, Verdict, at_full_scale
+from compare.audit.findings import RULES, Finding, Verdict, at_full_scale
 from compare.load import read_csv
 from paper.claims import Claim
 from protocol.backends import BACKENDS
@@ -30,7 +30,9 @@ class Trained:
     def finding(self, claim: Claim) -> Finding:
         """What the runs say of ``claim``, which is among ``rows``."""
         row = self.rows[claim.id]
-        further = f"{AGAIN}; at the paper's scale: {at_full_scale(claim)}" if "F" in claim.tests else AGAIN
+        further = f"{AGAIN}; on images of your own: {AGAIN} -- --store NAME"
+        if claim.id in RULES:
+            further += f"; at the paper's scale: {at_full_scale(claim)}"
         return Finding(
             Verdict(row["verdict"]),
             {backend: "" if pd.isna(row[backend]) else str(row[backend]) for backend in BACKENDS},

@@ -18,7 +18,7 @@ from protocol.backends import BACKENDS
 from protocol.base.errors import Misuse
 from protocol.base.provenance import sources_of
 from protocol.base.tables import write_table
-from protocol.runs.record import Record, read_record
+from protocol.runs.record import read_record
 
 AGAIN = Place(root=ROOT.absolute() / "again")
 TIMED = ("steps.csv",)  # holds images a second, which no two runs share
@@ -45,10 +45,13 @@ def train_anew(
         raise Misuse(f"no interpreter is named for {known.backend}: nox -s claims names both")
     backend = BACKENDS[known.backend]
     read(table)  # a damaged one is refused before anything is trained
-    if not checkout and sources_of(backend.module) != known.sources:
-        raise Misuse(_strange(key, known))
     if checkout and not (checkout / backend.module).is_dir():
         raise Misuse(f"{checkout} is no checkout: there is no {backend.module} in it")
+    if sources_of(backend.module, checkout) != known.sources:
+        raise Misuse(
+            f"{key} comes from other sources than those of {checkout or 'this checkout'}: --sources names one that has "
+            f"them; the record's commit is {known.commit}"
+        )
     (arm,) = (arm for arm in STUDIES.get(run.shard, ARMS) if arm.name == run.arm)
     task = Task(backend, arm, known.seed, AGAIN)
     # What an earlier call has left would not be trained anew.
@@ -56,8 +59,7 @@ def train_anew(
     task.folder.parent.mkdir(parents=True, exist_ok=True)
     train("again", [task], interpreters, data.absolute(), AGAIN, checkout)
     found = read_record(task.folder)
-    if found.sources != known.sources:
-        raise Misuse(_strange(key, known))
+
     names = (known.files.keys() | found.files.keys()) - set(TIMED)
     differing = sorted(name for name in names if known.files.get(name) != found.files.get(name))
     where = {"processor": known.processor, "trained_on": found.processor, "commit": found.commit}
@@ -67,13 +69,6 @@ def train_anew(
     return differing
 
 
-def _strange(key: str, known: Record) -> str:
-    return (
-        f"{key} comes from other sources than these: git worktree add ../then {known.commit.rstrip('+')}, "
-        "and say --sources ../then"
-    )
-
-
 def read(folder: Path) -> pd.DataFrame:
     """The table of runs trained anew in ``folder``; one without rows where there is none.
 
@@ -81,6 +76,7 @@ def read(folder: Path) -> pd.DataFrame:
         Damaged: it is not as it was written.
     """
     table = read_kept(folder / TABLE, COLUMNS, COMMAND, dtype=str, keep_default_na=False)
-    if not table["files"].str.isdecimal().all():
+    named = (table[["run", "processor", "trained_on"]] != "").all(axis=None) and table["run"].is_unique
+    if not named or not table["files"].str.isdecimal().all():
         raise altered(folder / TABLE, COMMAND)
     return table

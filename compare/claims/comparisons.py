@@ -117,7 +117,7 @@ QUANTITIES = {
 
 
 def measure(run: Packed, quantity: str) -> float:
-    """A quantity of one run; a time to 25 % is that in passes, which a clock makes seconds of.
+    """A quantity of one run; a time to 25 % is in passes, which the clock turns into seconds.
 
     Raises:
         ValueError: there is none of that name.

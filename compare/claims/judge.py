@@ -266,7 +266,9 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
         said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {quantity.said}: {told}")
     deciding = [both for comparison, both in by_comparison.items() if comparison.decides]
     if verdict == INCONCLUSIVE:
-        said.append(_could_show(max(deciding, key=_both_could_show), strictly=p_holm is not None))
+        least = max(deciding, key=_both_could_show)
+        of = f" ({least[0].comparison.name})" if len(deciding) > 1 else ""
+        said.append(_could_show(least, strictly=p_holm is not None) + of)
     if len({one.effect.direction for both in deciding for one in both} - {0}) > 1:
         said.append("backends or comparisons point opposite ways, which is a finding of its own")
     for both in deciding:
@@ -296,7 +298,7 @@ def _could_show(both: Sequence[Shown], *, strictly: bool) -> str:
 
 
 def _equivalence(both: Sequence[Shown]) -> str:
-    """Whether two arms err alike, or the right one no more than the left, within the margin that the plan set."""
+    """Whether two arms err alike, to the plan's margin; or if not, whether the right one errs no more than the left."""
     within, compared = max(one.effect.equivalence for one in both), both[0].comparison
     alike = "equivalent" if within <= MARGIN else "not shown to be equivalent"
     power = prod(equivalence_power(MARGIN, one.effect.error, one.effect.seeds) for one in both)

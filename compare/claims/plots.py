@@ -52,7 +52,7 @@ def forest(effects: pd.DataFrame) -> Figure:
         panel.axvline(quantity.told(0), color="0.4", linewidth=1)
         panel.set_yticks(range(len(labels)), labels, fontsize=9)
         panel.set_ylim(len(labels) - 0.5, -0.5)
-        scale = "another scale" if own["claim"].isin(WIDE).all() else ""
+        scale = "wider scale" if own["claim"].isin(WIDE).all() else ""
         panel.set_xlabel(", ".join(filter(None, (quantity.said, quantity.unit, scale))), fontsize=9)
         if quantity.unit == "times":
             panel.set_xscale("log")

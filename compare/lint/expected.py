@@ -119,8 +119,8 @@ def table_words(table: Network, preset: Preset) -> Words:
             (layer.name, "scaled in training" if layer.inverted else "scaled at test") for layer in drops
         ),
         "output": "logits",
-        "deviations": each((layer.name, f"{preset.deviation[layer.name]:.2g}") for layer in weighted),
-        "biases": listed(f"{preset.bias_start if layer.name in preset.ones else 0:.2g}" for layer in weighted),
+        "deviations": each((layer.name, f"{preset.deviation_of(layer.name):.2g}") for layer in weighted),
+        "biases": listed(f"{preset.bias_of(layer.name):.2g}" for layer in weighted),
     }
     return {fact: value for fact, value in words.items() if value}
 

@@ -53,8 +53,9 @@ def section(reference: Path) -> list[str]:
         lines = [HEADS, ["---"] * len(HEADS), *(_cells(row) for row in table.to_dict("records"))]
         found.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
         found.append(
-            "*Power .8 from*: the smallest effect that both backends together show with power .8, at 5 % and, in "
-            "brackets, at the strictest level of Holm's correction."
+            "Effects are those of a claim's first deciding comparison. *Power .8 from*: the smallest effect in it that "
+            "both backends together show with power .8, at 5 % and, in brackets, at the strictest level of Holm's "
+            "correction."
         )
     if (folder / "controls.csv").is_file() and not (table := read_csv(folder / "controls.csv")).empty:
         found.append(_controls(table))
@@ -76,8 +77,8 @@ def _controls(table: pd.DataFrame) -> str:
         found, tried, most = own["rejected"].sum(), own["tried"].sum(), (own["rejected"] / own["tried"]).max()
         said.append(
             "with the two arms of a comparison dealt out at random within seeds, a backend finds an effect in "
-            f"{found / tried:.1%} of {tried:,} deals, {most:.1%} in the worst comparison (nominal {LEVEL:.0%}; the "
-            "rate of six pairs is uneven, since they can be dealt in only 32 ways that differ)"
+            f"{found / tried:.1%} of {tried:,} deals, {most:.1%} in the worst comparison (nominal {LEVEL:.0%}; six "
+            "pairs can be dealt in only 32 ways that differ, so their rates are uneven)"
         )
     if (own := kinds.get(controls.SAME)) is not None:
         told = " and ".join(f"{row['rejected']} in {row['backend']}" for row in own.to_dict("records"))
@@ -88,19 +89,21 @@ def _controls(table: pd.DataFrame) -> str:
             f"with the names of the arms of {', '.join(own['compared'])} dealt out within seeds, {found} of {tried} "
             f"verdicts are other than {INCONCLUSIVE}"
         )
+    named = ""
     if (own := kinds.get(controls.NAMED)) is not None:
         told = " and ".join(own.loc[own["rejected"] > 0, "compared"]) or "none"
-        said.append(f"by their own names, {told} of these is")
-    return f"Can the analysis be fooled? With nothing left to find in the same runs: {'; '.join(said)}."
+        named = f" Under their own names, of these claims {told} alone is decided."
+    return f"Can the analysis be fooled? With nothing left to find in the same runs: {'; '.join(said)}.{named}"
 
 
 def _again(table: pd.DataFrame) -> str:
     """How many runs came out the same when they were trained anew."""
-    same = table[table["differing"] == ""]
+    same = table["differing"] == ""
     where = " and ".join(sorted(set(table["trained_on"])))
+    others = "".join(f" Not {row['run']}: {row['differing']}." for row in table[~same].to_dict("records"))
     return (
-        f"Trained anew from their seeds on {where}, {len(same)} of {len(table)} runs came to the same files, bit for "
-        f"bit: {', '.join(same['run'])}."
+        f"Trained anew from their seeds on {where}, {same.sum()} of {len(table)} runs came to the same files, bit for "
+        f"bit ({', '.join(table['run'])}).{others}"
     )
 
 
@@ -115,7 +118,7 @@ def _clock(table: pd.DataFrame) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    p, both, strictly = row["p_holm"], row["both_could_show"], row["holm_could_show"]
+    p, both, strictly = (row.get(name) for name in ("p_holm", "both_could_show", "holm_could_show"))
     adjusted = "exploratory" if pd.isna(p) else f"{p:.2g}"
     shown = "" if pd.isna(both) else f"{both:.2g}" + ("" if pd.isna(strictly) else f" ({strictly:.2g})")
     return [*(str(row[name]) for name in ("claim", "verdict", *BACKENDS, "seeds")), adjusted, shown]

@@ -32,9 +32,12 @@ SHARED_SOURCES = (
 )
 
 
-def sources_of(package: str) -> str:
-    """A hash of the sources that a training run of a backend's ``package`` comes from, whatever the commit."""
-    root = Path(__file__).parents[2]
+def sources_of(package: str, checkout: Path | None = None) -> str:
+    """A hash of the sources that a training run of a backend's ``package`` comes from, whatever the commit.
+
+    ``checkout``: whose they are, if not these.
+    """
+    root = checkout or Path(__file__).parents[2]
     digest = hashlib.sha256()
     for pattern in (*SHARED_SOURCES, f"{package}/*"):
         for path in sorted(root.glob(pattern)):

@@ -8,8 +8,6 @@ from paper.architecture import LAYER_NUMBERS, Network
 from paper.recipe import Preset
 from protocol.base.random_bits import Purpose, normal
 
-LIKE = {"conv6": "conv5"}  # of a layer that no recipe names, whose deviation it has
-
 
 def initial_deviations(network: Network, full: Network, preset: Preset) -> dict[str, float]:
     """Standard deviation of each layer's initial weights.
@@ -19,8 +17,7 @@ def initial_deviations(network: Network, full: Network, preset: Preset) -> dict[
     """
     fan_in = {layer.name: prod(layer.weight_shape[1:]) for layer in full.weighted()}
     return {
-        layer.name: preset.deviation[LIKE.get(layer.name, layer.name)]
-        * (fan_in[layer.name] / prod(layer.weight_shape[1:])) ** 0.5
+        layer.name: preset.deviation_of(layer.name) * (fan_in[layer.name] / prod(layer.weight_shape[1:])) ** 0.5
         for layer in network.weighted()
     }
 
@@ -31,6 +28,5 @@ def initial_weights(network: Network, deviations: dict[str, float], preset: Pres
     for layer in network.weighted():
         draws = normal(seed, Purpose.WEIGHTS, prod(layer.weight_shape), stream=(LAYER_NUMBERS[layer.name], 0))
         tensors[f"{layer.name}.weight"] = (draws * np.float32(deviations[layer.name])).reshape(layer.weight_shape)
-        bias = preset.bias_start if layer.name in preset.ones else 0.0
-        tensors[f"{layer.name}.bias"] = np.full(layer.bias_shape, bias, np.float32)
+        tensors[f"{layer.name}.bias"] = np.full(layer.bias_shape, preset.bias_of(layer.name), np.float32)
     return tensors

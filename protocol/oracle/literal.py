@@ -122,7 +122,7 @@ def _weights(experiment: Experiment) -> Iterator[tuple[str, Bounded]]:
         if layer.columns > 1:
             first, second = np.split(weight, 2)
             yield f"draws.{layer.name}.columns", _unrelated(first, second)
-        start = recipe.bias_start if layer.name in recipe.ones else 0.0
+        start = recipe.bias_of(layer.name)
         off = float(np.abs(bias - np.float32(start)).max())
         yield f"draws.{layer.name}.bias", (Distance(off, f"expected {start:g}"), 0.0)
 

@@ -126,6 +126,9 @@ def test_models_that_err_on_different_images_err_less_averaged(data: Path, tmp_p
     assert [row["top1_error"] for row in found] == [0.5, 0.5, 0.0]
     assert [row["outputs"] for row in rows(table)][-1] == ensemble.AVERAGED
     assert rows(table)[-1]["images"] == "2"
+    # A last layer that two columns share may have a unit that stands for no class.
+    write(tmp_path / "c", data, ["cat", "dog"], ("test",), model="c")
+    assert ensemble.average([tmp_path / "a", tmp_path / "c"], data, table)[-1]["top1_error"] == 0
 
 
 def test_what_cannot_be_averaged_is_refused(data: Path, tmp_path: Path) -> None:
@@ -133,14 +136,16 @@ def test_what_cannot_be_averaged_is_refused(data: Path, tmp_path: Path) -> None:
     write(tmp_path / "one", data, [], ("test",), model="one", likely=even)
     write(tmp_path / "same", data, [], ("test",), model="one", likely=even)
     write(tmp_path / "ten", data, [], ("test",), model="ten", likely=even, views=10)
-    write(tmp_path / "three", data, [], ("test",), model="three")
+    write(tmp_path / "many", data, [], ("test",), model="many", likely=np.full((2, 6), 0.1, np.float32))
+    write(tmp_path / "few", data, [], ("test",), model="few", likely=np.ones((2, 1), np.float32))
     write(tmp_path / "named", data, ["dog", "cat"], ("test",), model="named", likely=even)
     write(tmp_path / "training", data, [], ("train",), model="training")
     for others, *words in (
         ([], "two models or more"),
         (["same"], "one model", "once"),
         (["ten"], "more or fewer views"),
-        (["three"], "other classes"),
+        (["many"], "other classes"),
+        (["few"], "other classes"),
         (["named"], "other classes"),
         (["training"], "nothing of the test part"),
         (["absent"], "no outputs in"),
@@ -148,3 +153,5 @@ def test_what_cannot_be_averaged_is_refused(data: Path, tmp_path: Path) -> None:
         with refused(*words):
             ensemble.average([tmp_path / "one", *(tmp_path / name for name in others)], data, tmp_path / "average.csv")
         assert not (tmp_path / "average.csv").exists()
+    with refused("is a folder"):
+        ensemble.average([tmp_path / "one", tmp_path / "two"], data, tmp_path)

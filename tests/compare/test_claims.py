@@ -441,6 +441,10 @@ def test_runs_on_the_other_backends_seeds_are_held_to_their_twins(tmp_path: Path
     assert chroma["swapped", "deepspeed"]["same_side"] == threes
     assert chroma["baseline", "gluon"]["p_below_baseline"] is None
     reason = specialise.reason(rows, 1.0)
+    for p in (0.01, 0.5):
+        told = [row | {"p_fisher": 0.01 if row["backend"] == "gluon" else p} for row in rows]
+        alone = "; the columns part in gluon alone, which is a finding of its own; " in specialise.reason(told, 1.0)
+        assert alone == (p > LEVEL)
     assert f"more colour is the same as there in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon" in reason
 
 

@@ -14,6 +14,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from compare.audit import build as audit
+from compare.audit.questions import answers
 from compare.audit.trained_claims import read
 from compare.bench.measure import MACHINE
 from compare.claims import controls, judge, pack
@@ -232,3 +233,36 @@ def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
     assert "version 99" in ended.stderr
     assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "words"),
+    [
+        (-3.5, -0.2, "inconclusive", "No, not here: both 95 % intervals of how much more it errs lie below 0, though"),
+        (
+            -3.5,
+            -0.2,
+            "opposite at small scale",
+            "No, not here: both 95 % intervals of how much more it errs lie below 0.",
+        ),
+        (0.2, 3.5, "consistent at small scale", "Yes, here: both 95 % intervals of how much more it errs lie above 0."),
+        (-1.0, 1.0, "inconclusive", "Not told yet."),
+        (None, None, "not tested here", "Not told yet."),
+    ],
+)
+def test_whether_one_level_falls_short_is_answered_by_the_intervals(
+    rebuilt: dict[str, pd.DataFrame], low: float | None, high: float | None, verdict: str, words: str
+) -> None:
+    table = rebuilt["verdicts"].set_index("claim").astype(object)
+    table.loc["notes-merged", ["interval_low", "interval_high", "verdict"]] = [low, high, verdict]
+    found = {one.question: one.answer for one in answers(rebuilt | {"verdicts": table.reset_index()})}
+    assert found["Does a one-level version fall short?"].startswith(words)
+
+
+def test_that_the_columns_part_in_one_backend_alone_is_said(rebuilt: dict[str, pd.DataFrame]) -> None:
+    table = rebuilt["verdicts"].set_index("claim").astype(object)
+    question, said = "Do shape and colour really separate, or was it chance?", "the columns part in gluon alone"
+    for reason, there in ((f"one; {said}, which is a finding; two", True), ("one; two", False)):
+        table.loc["specialise", "reason"] = reason
+        found = {one.question: one.answer for one in answers(rebuilt | {"verdicts": table.reset_index()})}
+        assert (said in found[question]) == there

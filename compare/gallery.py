@@ -4,11 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 GUESSES = 5
 RIGHT, OTHER, SAME = "#7fb8d4", "0.8", "#0b6e99"
 LONGEST = 20  # letters of a label
+SMALL = 64  # pixels
+
+
+def _show(panel: Axes, image: np.ndarray) -> None:
+    """Draw an image; the pixels of a small one stay what they are."""
+    panel.imshow(image, interpolation="nearest" if max(image.shape) <= SMALL else None)
 
 
 def guesses(
@@ -23,7 +30,7 @@ def guesses(
         2, count, figsize=(1.75 * count, 3.6), layout="constrained", height_ratios=(3, 2), squeeze=False
     )
     for place, (image, title) in enumerate(zip(images, titles, strict=True)):
-        axes[0, place].imshow(image)
+        _show(axes[0, place], image)
         axes[0, place].set_title(title[-LONGEST:], fontsize=9)
         axes[0, place].axis("off")
         best = np.argsort(-likely[place], kind="stable")[:shown]
@@ -56,7 +63,7 @@ def neighbours(
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_visible(False)
     for row, image in zip(axes, queries, strict=True):
-        row[0].imshow(image)
+        _show(row[0], image)
     for row, title in zip(axes, titles, strict=False):
         row[0].set_title(title[:LONGEST], fontsize=7, pad=2, loc="left")
     for block, (name, found) in enumerate(nearest.items()):
@@ -64,7 +71,7 @@ def neighbours(
         axes[0, first].set_title(f"nearest in {name}", fontsize=9, loc="left")
         for place, (row, images) in enumerate(zip(axes, found, strict=True)):
             for at, (panel, image) in enumerate(zip(row[first : first + k], images, strict=True)):
-                panel.imshow(image)
+                _show(panel, image)
                 if alike and alike[name][place, at]:
                     panel.spines[:].set(visible=True, color=SAME, linewidth=2.5)
     if alike:

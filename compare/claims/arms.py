@@ -101,10 +101,15 @@ STUDIES: dict[str, tuple[Arm, ...]] = {
 STUDY_SEEDS = 500  # added to a backend's own
 
 
+def lender(backend: Backend) -> Backend:
+    """Whose seeds a backend's swapped runs have: those of the one before it."""
+    every = list(BACKENDS.values())
+    return every[every.index(backend) - 1]
+
+
 def study_seeds(arm: Arm, backend: Backend) -> range:
     if arm.swapped:
-        every = list(BACKENDS.values())
-        return every[every.index(backend) - 1].accuracy_seeds[: arm.seeds]
+        return lender(backend).accuracy_seeds[: arm.seeds]
     first = backend.accuracy_seeds.start + STUDY_SEEDS
     return range(first, first + arm.seeds)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from compare.claims.arms import BASELINE
+from compare.claims.arms import BASELINE, lender
 from compare.claims.evidence import Evidence
 from compare.claims.pack import Kernels
 from compare.statistics import LEAST_SEEDS, LEVEL, POWER
@@ -200,6 +200,7 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
     """What stands behind the verdict, in words."""
     chroma = {(row["arm"], row["backend"]): row for row in parted if row["measure"] == "chroma"}
     sides = [row for (arm, _), row in chroma.items() if arm == SPLIT]
+    swapped = [row for (arm, _), row in chroma.items() if arm == SWAPPED]
     told = ", ".join(
         f"{row['backend']} {row['gap']:.3f} against {row['gap_by_chance']:.3f} by chance (p = {row['p_fisher']:.2g})"
         for row in sides
@@ -216,12 +217,19 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
         said.append(f"that {CONTROLS[0]} nets part less beyond chance than the baseline's (Welch): p = {told}")
     alone = [row["backend"] for row in sides if row["p_fisher"] <= LEVEL]
     if 0 < len(alone) < len(sides):
-        said.append(f"the columns part in {' and '.join(alone)} alone, which is a finding of its own")
+        where = " and ".join(alone)
+        # Those that train on the seeds of one that is among them, and no other, part as well.
+        by_draw = all((row["p_fisher"] <= LEVEL) == (lender(BACKENDS[row["backend"]]).name in alone) for row in swapped)
+        if len(swapped) == len(sides) and by_draw:
+            said.append(f"the columns part on {where}'s seeds alone, whichever backend trains them: it is the draw")
+        else:
+            said.append(f"the columns part in {where} alone, which is a finding of its own")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)
     said.append(f"the first column has more colour in {told}")
-    swapped = [row for (arm, _), row in chroma.items() if arm == SWAPPED]
     if told := ", ".join(f"{row['same_side']} of {row['seeds']} in {row['backend']}" for row in swapped):
-        said.append(f"trained on the other backend's seeds the column with more colour is the same as there in {told}")
+        ps = " and ".join(f"{row['p_fisher']:.2g} in {row['backend']}" for row in swapped)
+        said.append(f"trained on the other backend's seeds p is {ps}")
+        said.append(f"there the column with more colour is the same as the other backend's in {told}")
     if p_holm > LEVEL:
         seen = ", ".join(f"{row['could_show']:.2f} ({row['backend']})" for row in sides if row.get("could_show"))
         said.append(f"a gap in every run of at least {seen} would have been found with power .8, at 5 %")

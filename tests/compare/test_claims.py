@@ -441,11 +441,25 @@ def test_runs_on_the_other_backends_seeds_are_held_to_their_twins(tmp_path: Path
     assert chroma["swapped", "deepspeed"]["same_side"] == threes
     assert chroma["baseline", "gluon"]["p_below_baseline"] is None
     reason = specialise.reason(rows, 1.0)
-    for p in (0.01, 0.5):
-        told = [row | {"p_fisher": 0.01 if row["backend"] == "gluon" else p} for row in rows]
-        alone = "; the columns part in gluon alone, which is a finding of its own; " in specialise.reason(told, 1.0)
-        assert alone == (p > LEVEL)
-    assert f"more colour is the same as there in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon" in reason
+    # On their own seeds gluon's columns part; and then by the p of each on the other's seeds.
+    alone, draw = (
+        "; the columns part in gluon alone, which is a finding",
+        "; the columns part on gluon's seeds alone, which",
+    )
+    for deepspeed, in_gluon, in_deepspeed, words in (
+        (0.01, 0.5, 0.5, ""),
+        (0.5, 0.5, 0.01, draw),
+        (0.5, 0.01, 0.5, alone),
+        (0.5, 0.5, 0.5, alone),
+    ):
+        ps = {("baseline", "gluon"): 0.01, ("baseline", "deepspeed"): deepspeed}
+        ps |= {("swapped", "gluon"): in_gluon, ("swapped", "deepspeed"): in_deepspeed}
+        told = specialise.reason([row | {"p_fisher": ps[row["arm"], row["backend"]]} for row in rows], 1.0)
+        assert [said in told for said in (alone, draw)] == [said == words for said in (alone, draw)]
+    assert (
+        f"more colour is the same as the other backend's in {chroma['swapped', 'gluon']['same_side']} of 12 in gluon"
+        in reason
+    )
 
 
 def test_what_is_measured_of_kernels() -> None:

@@ -52,7 +52,7 @@ def neighbours(
 ) -> Figure:
     """Images (count, rows, columns, 3) beside the nearest to each: by what they are compared in, (count, k, ...).
 
-    ``titles``: the images' classes; ``alike``: which of the nearest are of the same class, and framed, (count, k).
+    ``titles``: the images' classes, if known; ``alike``: which of the nearest are of the same class, and framed, (count, k).
     """
     k = next(iter(nearest.values())).shape[1]
     wide = 3 + len(nearest) * k + len(nearest) - 2
@@ -64,7 +64,7 @@ def neighbours(
         panel.spines[:].set_visible(False)
     for row, image in zip(axes, queries, strict=True):
         _show(row[0], image)
-    for row, title in zip(axes, titles, strict=False):
+    for row, title in zip(axes, titles or ("test",), strict=False):
         row[0].set_title(title[:LONGEST], fontsize=7, pad=2, loc="left")
     for block, (name, found) in enumerate(nearest.items()):
         first = 2 + block * (k + 1)

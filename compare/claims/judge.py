@@ -260,7 +260,9 @@ def _both_could_show(both: Sequence[Shown], level: float = LEVEL) -> float:
 def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
     """What stands behind a verdict, in words."""
     said = []
-    by_comparison = {compared: [one for one in own if one.comparison == compared] for compared in _compared(own)}
+    by_comparison: dict[Comparison, list[Shown]] = {}
+    for one in own:
+        by_comparison.setdefault(one.comparison, []).append(one)
     for comparison, both in by_comparison.items():
         quantity, told = QUANTITIES[comparison.quantity], ", ".join(f"{one.backend} {one.text}" for one in both)
         said.append(f"{'' if comparison.decides else 'beside it, '}{comparison.name} in {quantity.said}: {told}")
@@ -283,10 +285,6 @@ def reason(verdict: str, own: list[Shown], p_holm: float | None) -> str:
         said.append(f"{len(lost)} runs diverged and have no figure to compare")
     said.append(f"p = {p_holm:.2g} after Holm, over the primary claims" if p_holm is not None else "exploratory")
     return "; ".join(said)
-
-
-def _compared(own: Iterable[Shown]) -> Iterable[Comparison]:
-    return dict.fromkeys(one.comparison for one in own)
 
 
 def _could_show(both: Sequence[Shown], *, strictly: bool) -> str:

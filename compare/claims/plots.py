@@ -100,7 +100,7 @@ def specialise(seeds: pd.DataFrame) -> Figure:
             style = {"transform": left.get_yaxis_transform(), "color": PALETTE[str(backend)], "fontsize": 9}
             left.text(1.02, place - 0.2 + 0.4 * at, text, va="center", **style)
     left.text(1.02, 1.02, "p ≤ .05", transform=left.transAxes, fontsize=9)
-    left.set_yticks(range(len(arms)), [WHAT.get(arm, arm) for arm in arms])
+    left.set_yticks(range(len(arms)), [WHAT[arm] for arm in arms])
     left.set(
         xlabel="how far the columns' mean chroma lies apart; line: mean of random deals of the same kernels\n"
         "chroma: share of a kernel's energy that is not grey",
@@ -160,9 +160,7 @@ def connectivity(table: pd.DataFrame) -> Figure:
     for place, (arm, own) in enumerate(table.sort_values("bytes_crossing").groupby("arm", sort=False)):
         at, above = own.iloc[0], place % 2 == 1  # neighbours' words would lie on each other
         axes.annotate(
-            f"{CROSSES.get(arm, arm)}\n{at['share_of_step_modelled']:.1%} of the step"
-            if at["columns"] > 1
-            else "one column",
+            CROSSES[arm] + (f"\n{at['share_of_step_modelled']:.1%} of the step" if at["columns"] > 1 else ""),
             (at["bytes_crossing"] / 2**20, 100 * (own["high"].max() if above else own["low"].min())),
             textcoords="offset points",
             xytext=(0, 5 if above else -5),

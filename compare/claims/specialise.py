@@ -221,7 +221,7 @@ def reason(parted: Sequence[Mapping[str, Any]], p_holm: float) -> str:
         # Those that train on the seeds of one that is among them, and no other, part as well.
         by_draw = all((row["p_fisher"] <= LEVEL) == (lender(BACKENDS[row["backend"]]).name in alone) for row in swapped)
         if len(swapped) == len(sides) and by_draw:
-            said.append(f"the columns part on {where}'s seeds alone, whichever backend trains them: it is the draw")
+            said.append(f"the columns part on {where}'s seeds alone, whichever backend trains them")
         else:
             said.append(f"the columns part in {where} alone, which is a finding of its own")
     told = ", ".join(f"{row['first_column_ahead']} of {row['seeds']} in {row['backend']}" for row in sides)

@@ -392,3 +392,7 @@ def test_a_sixth_convolution_goes_over_the_last_pooling_layer() -> None:
     assert (sixth.shape_in, sixth.shape_out, sixth.groups, sixth.crosses) == ((256, 6, 6), (256, 6, 6), 2, False)
     assert parameters(table) - parameters(two_column()) == 256 * 128 * 9 + 256
     assert network("sixth_conv", PRESETS["paper"], "tiny").parameter_shapes()["conv6.weight"] == (16, 8, 3, 3)
+    # What no recipe says of it, it has from conv5.
+    for preset in (own for own in PRESETS.values() if "conv5" in own.deviation):
+        assert preset.deviation_of("conv6") == preset.deviation["conv5"]
+        assert preset.bias_of("conv6") == preset.bias_of("conv5") == preset.bias_start * ("conv5" in preset.ones)

@@ -52,7 +52,8 @@ def neighbours(
 ) -> Figure:
     """Images (count, rows, columns, 3) beside the nearest to each: by what they are compared in, (count, k, ...).
 
-    ``titles``: the images' classes, if known; ``alike``: which of the nearest are of the same class, and framed, (count, k).
+    ``titles``: the images' classes, if known; ``alike``: which of the nearest are of the same class, and framed,
+    (count, k).
     """
     k = next(iter(nearest.values())).shape[1]
     wide = 3 + len(nearest) * k + len(nearest) - 2
